@@ -1,0 +1,43 @@
+# Everything runs in a Python environment and with programs that the first target makes by itself, once, in
+# the user's cache. `make` alone tells what there is.
+
+PYTHON ?= python3
+# The interpreter of the locked environment; making it shows its progress on standard error.
+RUN = python="$$($(PYTHON) -m tests.lab.environment)" && "$$python"
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint types imports check setup lab lock
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Import a VM from a simulated vCenter and boot it, on real parts (KEEP=1 leaves it running)
+	@$(RUN) -m tests.lab.demo $(if $(KEEP),--keep)
+
+test: setup ## Run all tests (ARGS="-k name" for some)
+	@$(RUN) -m pytest $(ARGS)
+
+bench: ## Measure what is claimed about speed (ONLY=name for one), into docs/benchmarks.md
+	@$(RUN) -m tests.bench $(if $(ONLY),--only $(ONLY))
+
+lint: ## Check style and formatting
+	@$(RUN) -m ruff check . && "$$python" -m ruff format --check .
+
+types: ## Check types
+	@$(RUN) -m mypy
+
+imports: ## Check that the layers hold
+	@$(RUN) -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
+
+check: lint types imports test ## All of the above, as CI does
+
+setup: ## Build and install what the tests need, into ~/.cache
+	@$(RUN) -m tests.lab.toolchain
+
+lab: ## Start the lab (cluster, vCenter, Harvester's behaviour) and leave it to you until Ctrl-C
+	@$(RUN) -m tests.lab up
+
+UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+lock: ## Write the lock files anew from pyproject.toml (needs uv)
+	$(UV_COMPILE) --output-file requirements.lock pyproject.toml
+	$(UV_COMPILE) --constraint requirements.lock --group pyproject.toml:dev --output-file requirements-dev.lock pyproject.toml

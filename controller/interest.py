@@ -1,0 +1,78 @@
+"""What of an object matters to us: which changes wake an import, and what a store keeps of it. Pure.
+
+Objects are those of the API server, as informers see them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from controller.api import names
+from controller.api.phase import TERMINAL, Phase
+from controller.runtime.listwatch import Object
+
+_SLIM_STATUS: Final = ("phase", "importStatus", "observedGeneration", "importedVirtualMachineName")
+
+
+def asks(obj: Object) -> tuple[Any, ...]:
+    """Return what a user can change about an import."""
+    meta, status = obj["metadata"], obj.get("status") or {}
+    return (
+        meta.get("generation"),
+        meta.get("deletionTimestamp"),
+        bool(status.get("importStatus")) or status.get("phase") in (None, Phase.PREFLIGHT.value),
+    )
+
+
+def rests(obj: Object) -> bool:
+    """Tell whether nothing is left to do for an import as it is."""
+    meta, status = obj["metadata"], obj.get("status") or {}
+    finalizers = meta.get("finalizers") or ()
+    invalid = status.get("phase") == Phase.INVALID
+    ours = (names.FINALIZER in finalizers or invalid) and names.OLD_FINALIZER not in finalizers
+    edited = invalid and status.get("observedGeneration") != meta.get("generation")
+    ended = status.get("phase") in (Phase.SUCCEEDED, Phase.INVALID) and bool(status.get("importStatus"))
+    return ours and ended and not edited and not meta.get("deletionTimestamp")
+
+
+def tells(obj: Object) -> tuple[Any, ...]:
+    """Return what an import waits for of an image or a VM."""
+    status = obj.get("status") or {}
+    words = [(entry.get("type"), entry.get("status")) for entry in status.get("conditions") or ()]
+    return obj["metadata"].get("deletionTimestamp"), status.get("ready"), words
+
+
+def source_keys(obj: Object) -> list[str]:
+    """Return the key of an import's source, lower-cased, while the import may wait for it."""
+    reference = (obj.get("spec") or {}).get("sourceCluster") or {}
+    if (obj.get("status") or {}).get("phase") in {phase.value for phase in TERMINAL}:
+        return []
+    namespace = reference.get("namespace") or obj["metadata"]["namespace"]
+    return [f"{reference.get('kind')}/{namespace}/{reference.get('name')}".lower()]
+
+
+def target_keys(obj: Object) -> list[str]:
+    """Return `namespace/name` of the VM that an import is on its way to make."""
+    status = obj.get("status") or {}
+    name, phase = status.get("importedVirtualMachineName"), status.get("phase")
+    under_way = phase not in (None, Phase.PREFLIGHT.value, *(ended.value for ended in TERMINAL))
+    return [f"{obj['metadata']['namespace']}/{name}"] if name and under_way else []
+
+
+def without_managed_fields(obj: Object) -> Object:
+    """Drop what no one here reads; for a store's `transform`."""
+    obj["metadata"].pop("managedFields", None)
+    return obj
+
+
+def slim_import(obj: Object) -> Object:
+    """Keep of an import what handlers and indexes look at; a pass reads the whole of it live."""
+    meta, status = obj["metadata"], obj.get("status") or {}
+    kept = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp", "finalizers")
+    return {
+        "apiVersion": obj.get("apiVersion"),
+        "kind": obj.get("kind"),
+        "metadata": {name: meta[name] for name in kept if name in meta},
+        "spec": {"sourceCluster": (obj.get("spec") or {}).get("sourceCluster")},
+        "status": {name: status[name] for name in _SLIM_STATUS if name in status},
+    }

@@ -1,0 +1,105 @@
+"""Putting things back: what an import that ended early leaves behind at the source, in scratch and here.
+
+Runs when an import is deleted, when it has failed, and before it starts again. Every part is idempotent and
+looks before it acts, so that it may be killed and run again anywhere.
+"""
+
+from __future__ import annotations
+
+from controller import kinds
+from controller.api import conditions, names
+from controller.api.phase import Phase
+from controller.errors import SourceNotFound
+from controller.kube.errors import NotFound
+from controller.phases.base import Changes, Context, Outcome, Stop, Wait, true
+from controller.phases.ownership import release
+from providers.model import PowerState
+
+CLEANED_UP = "CleanedUp"
+_TOUCHED_SOURCE = frozenset({Phase.SHUTDOWN, Phase.EXPORT, Phase.CONVERT, Phase.IMAGE_UPLOAD, Phase.FAILED})
+
+
+def run(ctx: Context) -> Outcome:
+    """Clean up after a failed import, once; the condition `CleanedUp` remembers it.
+
+    Raises:
+        Exception: what the source or the cluster said; it is tried again until it succeeds.
+    """
+    if conditions.is_true(ctx.vmimport.status.get("conditions") or (), CLEANED_UP):
+        return Stop()
+    if not undo(ctx, restore_power=True):
+        return Wait(1, "CleaningUp", "waiting for transfers to stop")
+    return Stop(Changes(conditions=[true(CLEANED_UP, "CleanedUp", "nothing is left of the attempt")]))
+
+
+def undo(ctx: Context, *, restore_power: bool) -> bool:
+    """Undo all that this run has made and that its VM does not use; return False to be called again soon.
+
+    Args:
+        ctx: The pass.
+        restore_power: Also switch the source VM on again, if we switched it off and the user wants that.
+    """
+    vmimport = ctx.vmimport
+    if not ctx.transfers.cancel(vmimport.uid):
+        return False
+    vm_exists = _keep_what_the_vm_uses(ctx)
+    if not vm_exists:
+        _undo_at_source(ctx, restore_power=restore_power)
+        _delete_unfinished(ctx)
+    ctx.transfers.discard(vmimport.uid)
+    ctx.connections.release(vmimport.uid)
+    return True
+
+
+def _keep_what_the_vm_uses(ctx: Context) -> bool:
+    """Tell whether this run's VM exists; if so, nothing that it uses depends on the import any more."""
+    vmimport = ctx.vmimport
+    if not vmimport.target_name:
+        return False
+    try:
+        vm = ctx.kube.get(kinds.VIRTUAL_MACHINES, vmimport.target_name, vmimport.namespace)
+    except NotFound:
+        return False
+    labels = vm["metadata"].get("labels") or {}
+    if labels.get(names.LABEL_IMPORT_UID) != vmimport.uid or labels.get(names.LABEL_RUN) != vmimport.run:
+        return False
+    for entry in vmimport.disks:
+        name = entry.get("VirtualMachineImage")
+        if name:
+            release(ctx, kinds.IMAGES, name)
+            release(ctx, kinds.PVCS, name)
+    return True
+
+
+def _undo_at_source(ctx: Context, *, restore_power: bool) -> None:
+    vmimport = ctx.vmimport
+    if vmimport.phase not in _TOUCHED_SOURCE or not vmimport.status.get("sourcePowerState"):
+        return
+    vm = ctx.source_vm()
+    try:
+        provider = ctx.provider()
+    except SourceNotFound as exc:
+        # Without the source object nobody can ever reach it again; waiting would block the deletion for ever.
+        ctx.log.warning("source object is gone; nothing can be put back at the source", error=str(exc))
+        return
+    provider.discard_export(vm, complete=False)
+    wanted = restore_power and vmimport.spec.restore_source_power and ctx.powered_on_before()
+    if wanted and provider.power_state(vm) is PowerState.OFF:
+        provider.power_on(vm)
+        ctx.log.info("source VM switched on again", source_vm=vm.name)
+
+
+def _delete_unfinished(ctx: Context) -> None:
+    """Delete the images and volumes of this run; those of earlier runs have lost their owner and stay."""
+    vmimport = ctx.vmimport
+    selector = f"{names.LABEL_IMPORT_UID}={vmimport.uid},{names.LABEL_RUN}={vmimport.run}"
+    if not vmimport.run:
+        return
+    for resource in (kinds.PVCS, kinds.IMAGES):
+        for obj in ctx.kube.list(resource, vmimport.namespace, label_selector=selector):
+            try:
+                ctx.kube.delete(
+                    resource, obj["metadata"]["name"], vmimport.namespace, uid=obj["metadata"]["uid"]
+                )
+            except NotFound:
+                continue

@@ -1,0 +1,208 @@
+"""Export: every disk's bytes are in scratch. The bytes move in the transfer pool; this step only conducts."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from controller.api import conditions
+from controller.api.phase import Phase
+from controller.errors import StatusMissing, classify
+from controller.phases.base import (
+    Advance,
+    Changes,
+    Context,
+    Outcome,
+    Progress,
+    Wait,
+    count,
+    false,
+    format_bytes,
+    true,
+)
+from controller.transfers import DiskJob, TransferState, TransferStatus
+from providers.base import Provider
+from providers.model import PowerState, SourceVM
+
+# The pool has tried a disk four times within seconds before it says that it failed: this is an outage.
+RETRY_SECONDS = 30.0
+
+
+def run(ctx: Context) -> Outcome:
+    """Start what is not running, tell how far it is, go on when all disks are read.
+
+    Raises:
+        Exception: whatever a disk failed with that trying again cannot mend.
+    """
+    vmimport, vm, provider = ctx.vmimport, ctx.source_vm(), ctx.provider()
+    states = [ctx.transfers.state(vmimport.uid, index) for index in range(len(vmimport.disks))]
+    if not all(_done(state) for state in states):
+        power = provider.power_state(vm)
+        if power is not PowerState.OFF:
+            return _back_to_shutdown(ctx, provider, vm, power)
+    trouble = _judge_failures(ctx, states)
+    if trouble:
+        return trouble
+    waiting = {index for index, state in enumerate(states) if state is None or state.needed_bytes}
+    if waiting:
+        ctx.transfers.start(*(job for job in _jobs(ctx, provider, vm) if job.disk_index in waiting))
+        states = [ctx.transfers.state(vmimport.uid, index) for index in range(len(vmimport.disks))]
+    if all(_done(state) for state in states):
+        provider.discard_export(vm, complete=True)
+        total = sum(int(entry["diskSize"]) for entry in vmimport.disks)
+        return Advance(
+            Phase.CONVERT,
+            f"{count(len(states), 'disk')} read, {format_bytes(total)}",
+            Changes(
+                disks=disk_entries(ctx, states),
+                progress=Progress(total, total),
+                conditions=[true(conditions.DISKS_EXPORTED, "Exported")],
+                old_conditions=[true(conditions.OLD_EXPORTED, "Exported")],
+            ),
+        )
+    progress = _progress(vmimport.disks, states)
+    message = _sentence(progress, states)
+    room = _room(ctx, states)
+    held_up = bool(room) and not any(state and state.status is TransferStatus.RUNNING for state in states)
+    reason = "ScratchSpaceInsufficient" if held_up else "Exporting"
+    return Wait(
+        ctx.settings.progress_seconds,
+        reason,
+        f"{message}; {room}" if room else message,
+        Changes(
+            disks=disk_entries(ctx, states),
+            progress=progress,
+            conditions=[false(conditions.DISKS_EXPORTED, reason, room)],
+        ),
+        trouble=held_up,
+    )
+
+
+def _room(ctx: Context, states: list[TransferState | None]) -> str:
+    """Say which room on the scratch volume is waited for; empty: none."""
+    needed = [state.needed_bytes for state in states if state and state.needed_bytes]
+    if not needed:
+        return ""
+    return (
+        f"{count(len(needed), 'disk')} waiting until {format_bytes(max(needed))} are free on the scratch "
+        f"volume, now {format_bytes(ctx.scratch.free_bytes())}"
+    )
+
+
+def _judge_failures(ctx: Context, states: list[TransferState | None]) -> Wait | None:
+    """Return how to wait for the next attempt, once nothing else is under way.
+
+    Raises:
+        Exception: a disk's error that trying again cannot mend.
+    """
+    failed = {
+        entry["sourceDisk"]: state.error
+        for entry, state in zip(ctx.vmimport.disks, states, strict=True)
+        if state and state.error
+    }
+    verdicts = {key: classify(error) for key, error in failed.items()}
+    for key, verdict in verdicts.items():
+        if not verdict.retryable:
+            raise failed[key]
+    if not failed or any(_running(state) for state in states):
+        return None
+    ctx.transfers.forget_failures(ctx.vmimport.uid)
+    first = next(iter(verdicts.values()))
+    message = "; ".join(f"disk {key}: {verdict.message}" for key, verdict in verdicts.items())
+    return Wait(
+        RETRY_SECONDS,
+        first.reason,
+        f"{message}; trying again in {RETRY_SECONDS:.0f} s",
+        Changes(conditions=[false(conditions.DISKS_EXPORTED, first.reason, message)]),
+        trouble=True,
+    )
+
+
+def _back_to_shutdown(ctx: Context, provider: Provider, vm: SourceVM, power: PowerState) -> Outcome:
+    """The VM was switched on while it was read: what was read of it is no longer its state."""
+    message = f"the source VM is {power} again; what was read so far is dropped"
+    if not ctx.transfers.cancel(ctx.vmimport.uid):
+        return Wait(1, "StoppingTransfers", message)
+    provider.discard_export(vm, complete=False)
+    ctx.transfers.discard(ctx.vmimport.uid)
+    return Advance(
+        Phase.SHUTDOWN,
+        message,
+        Changes(
+            fields={"shutdownRequestedTime": None},
+            conditions=[false(conditions.SOURCE_POWERED_OFF, "PoweredOnAgain", message)],
+            disks=[{**entry, "bytesTransferred": 0, "progress": 0} for entry in ctx.vmimport.disks],
+            events=[("Warning", "PoweredOnAgain", message)],
+        ),
+    )
+
+
+def _jobs(ctx: Context, provider: Provider, vm: SourceVM) -> list[DiskJob]:
+    source = ctx.source()
+    by_key = {disk.key: disk for disk in vm.disks}
+    jobs = []
+    for index, entry in enumerate(ctx.vmimport.disks):
+        disk = by_key.get(entry["sourceDisk"])
+        if disk is None:
+            raise StatusMissing(f"status.sourceVM has no disk {entry['sourceDisk']!r}")
+        jobs.append(
+            DiskJob(
+                import_uid=ctx.vmimport.uid,
+                disk_index=index,
+                size_bytes=disk.size_bytes,
+                source_key=source.key,
+                source_limit=source.max_transfers or ctx.settings.max_transfers_per_source,
+                open=functools.partial(provider.open_disk, vm, disk),
+                expected_bytes=min(disk.allocated_bytes or 0, disk.size_bytes),
+                source_bytes_per_second=source.max_bytes_per_second,
+            )
+        )
+    return jobs
+
+
+def disk_entries(ctx: Context, states: list[TransferState | None]) -> list[Mapping[str, Any]]:
+    """Return `diskImportStatus` with how far each disk is."""
+    entries: list[Mapping[str, Any]] = []
+    for entry, state in zip(ctx.vmimport.disks, states, strict=True):
+        size = int(entry["diskSize"])
+        if state is None:
+            entries.append(entry)
+            continue
+        done = size if _done(state) else state.bytes_done
+        fields: dict[str, Any] = {
+            "bytesTransferred": done,
+            "progress": 100 * done // size if size else 100,
+        }
+        if state.result:
+            fields |= {"diskLocalPath": str(state.result.path), "digest": state.result.digest}
+        entries.append({**entry, **fields})
+    return entries
+
+
+def _progress(disks: list[dict[str, Any]], states: list[TransferState | None]) -> Progress:
+    total = sum(int(entry["diskSize"]) for entry in disks)
+    done = sum(
+        (int(entry["diskSize"]) if _done(state) else state.bytes_done) if state else 0
+        for entry, state in zip(disks, states, strict=True)
+    )
+    rates = [state.bytes_per_second for state in states if state and state.bytes_per_second]
+    return Progress(done, total, sum(rates) or None)
+
+
+def _sentence(progress: Progress, states: list[TransferState | None]) -> str:
+    running = sum(1 for state in states if _running(state))
+    done = sum(1 for state in states if _done(state))
+    rate = f", {format_bytes(progress.bytes_per_second)}/s" if progress.bytes_per_second else ""
+    return (
+        f"read {format_bytes(progress.bytes_transferred)} of {format_bytes(progress.bytes_total)}{rate}; "
+        f"{done} of {count(len(states), 'disk')} done, {running} under way"
+    )
+
+
+def _done(state: TransferState | None) -> bool:
+    return state is not None and state.status is TransferStatus.DONE
+
+
+def _running(state: TransferState | None) -> bool:
+    return state is not None and state.status in (TransferStatus.QUEUED, TransferStatus.RUNNING)

@@ -1,0 +1,104 @@
+"""Shutdown: the source VM is off, gracefully if it can be, and its power state before is on record."""
+
+from __future__ import annotations
+
+from controller.api import conditions
+from controller.api.phase import Phase
+from controller.phases.base import Advance, Changes, Context, Outcome, Wait, false, true
+from providers.base import Provider
+from providers.errors import GuestToolsNotRunning
+from providers.model import PowerState, SourceVM
+
+POLL_SECONDS = 2.0  # one cheap property read per VM that is shutting down
+
+
+def run(ctx: Context) -> Outcome:
+    """Bring the source VM to `PoweredOff`; never hangs on a guest that does not answer.
+
+    The first pass only looks, and its finding is stored before anything is touched: whoever has to put things
+    back later knows how they were.
+    """
+    vm = ctx.source_vm()
+    provider = ctx.provider()
+    state = provider.power_state(vm)
+    status = ctx.vmimport.status
+    if not conditions.find(status.get("conditions") or (), conditions.SOURCE_POWERED_OFF):
+        return Wait(
+            0,
+            "SourceInspected",
+            f"the source VM is {state}",
+            Changes(
+                # After a restart the machine may be off because an earlier run switched it off.
+                fields={"sourcePowerState": status.get("sourcePowerState") or str(state)},
+                conditions=[false(conditions.SOURCE_POWERED_OFF, str(state), "not touched yet")],
+            ),
+        )
+    if state is PowerState.OFF:
+        return Advance(
+            Phase.EXPORT,
+            "the source VM is off",
+            Changes(
+                fields={"shutdownRequestedTime": None},
+                conditions=[true(conditions.SOURCE_POWERED_OFF, "PoweredOff", _how(ctx))],
+                old_conditions=[true(conditions.OLD_POWERED_OFF, "PoweredOff")],
+            ),
+        )
+    if ctx.vmimport.spec.force_power_off:
+        return _power_off(provider, vm, "ForcedPowerOff", "spec.forcePowerOff is set")
+    requested = status.get("shutdownRequestedTime")
+    if not requested:
+        return _request(ctx, provider, vm)
+    grace = ctx.vmimport.spec.graceful_timeout_seconds
+    left = grace - (ctx.clock.now() - conditions.parse_timestamp(requested)).total_seconds()
+    if left <= 0:
+        return _power_off(
+            provider, vm, "GracePeriodOver", f"the guest did not shut down within {grace:.0f} s"
+        )
+    return Wait(
+        min(POLL_SECONDS, left),
+        "ShuttingDown",
+        f"waiting for the guest to shut down; it is switched off hard after {grace:.0f} s",
+    )
+
+
+def _request(ctx: Context, provider: Provider, vm: SourceVM) -> Wait:
+    """Ask the guest to shut down; the grace period runs from here, whether it can be asked or not."""
+    message = "the guest was asked to shut down"
+    reason = "ShutdownRequested"
+    try:
+        provider.request_shutdown(vm)
+    except GuestToolsNotRunning as exc:
+        reason, message = exc.reason, f"{exc}; the VM is switched off hard when the grace period is over"
+    return Wait(
+        POLL_SECONDS,
+        "ShuttingDown",
+        message,
+        Changes(
+            fields={"shutdownRequestedTime": conditions.timestamp(ctx.clock.now())},
+            conditions=[false(conditions.SOURCE_POWERED_OFF, reason, message)],
+            old_conditions=[true(conditions.OLD_SHUTDOWN_GUEST, reason, message)],
+            events=[("Normal", reason, message)],
+        ),
+    )
+
+
+def _power_off(provider: Provider, vm: SourceVM, reason: str, why: str) -> Wait:
+    provider.power_off(vm)
+    message = f"switching the source VM off hard: {why}"
+    return Wait(
+        POLL_SECONDS,
+        "PoweringOff",
+        message,
+        Changes(
+            events=[("Normal", reason, message)],
+            conditions=[false(conditions.SOURCE_POWERED_OFF, reason, why)],
+            old_conditions=[true(conditions.OLD_POWERING_OFF, reason, why)],
+        ),
+    )
+
+
+def _how(ctx: Context) -> str:
+    if not ctx.powered_on_before():
+        return "it was not running"
+    asked = conditions.find(ctx.vmimport.status.get("importConditions") or (), conditions.OLD_POWERING_OFF)
+    return "switched off hard" if asked else "the guest shut down"

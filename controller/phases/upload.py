@@ -1,0 +1,195 @@
+"""ImageUpload: Harvester has fetched every disk as a VirtualMachineImage.
+
+https://github.com/harvester/harvester/blob/v1.6.0/pkg/apis/harvesterhci.io/v1beta1/image.go is where the
+conditions come from; the object has no status subresource, and its status is Harvester's alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from controller import builders, kinds
+from controller.api import conditions, names
+from controller.api.phase import Phase
+from controller.errors import ImageFailed, NameTaken
+from controller.kube.errors import NotFound
+from controller.phases.base import Advance, Changes, Context, Outcome, Wait, count, false, format_bytes, true
+from controller.phases.storage import choose_storage
+from controller.transfers import TransferStatus
+
+POLL_SECONDS = 10.0  # the image's own events wake the import; this is for progress and for lost events
+MAX_ATTEMPTS = 3  # of one image, each of which Harvester itself tries spec.retry (3) times more
+
+
+class ImageState(StrEnum):
+    """What an image's conditions come to."""
+
+    IMPORTING = "Importing"
+    READY = "Ready"
+    FAILED = "Failed"
+
+
+def run(ctx: Context) -> Outcome:
+    """Submit what is missing, replace what failed, go on when all images are imported.
+
+    Raises:
+        NameTaken: a foreign image has the name.
+        ImageFailed: Harvester gave up on an image for the last time.
+    """
+    vmimport = ctx.vmimport
+    entries: list[dict[str, Any]] = []
+    waiting: list[str] = []
+    lost: list[str] = []
+    for index, entry in enumerate(vmimport.disks):
+        image = _find(ctx, index)
+        if image is None:
+            state = ctx.transfers.state(vmimport.uid, index)
+            if state is None or state.status is not TransferStatus.DONE:
+                lost.append(entry["sourceDisk"])
+                continue
+            updated = _submit(ctx, index, entry)
+            waiting.append(f"{entry['sourceDisk']}: submitted")
+        else:
+            updated, word = _observe(ctx, index, entry, image)
+            if word:
+                waiting.append(f"{entry['sourceDisk']}: {word}")
+        entries.append(updated)
+    if lost:
+        return _back_to_export(lost)
+    if waiting:
+        # How far each is stands in the summary only: a condition that changes is written at once.
+        ready = f"{len(entries) - len(waiting)} of {count(len(entries), 'image')} imported"
+        return Wait(
+            POLL_SECONDS,
+            "ImportingImages",
+            "; ".join(waiting),
+            Changes(disks=entries, conditions=[false(conditions.IMAGES_READY, "Importing", ready)]),
+        )
+    ctx.transfers.discard(vmimport.uid)
+    return Advance(
+        Phase.VM_CREATE,
+        f"{count(len(entries), 'image')} imported",
+        Changes(disks=entries, conditions=[true(conditions.IMAGES_READY, "Imported")]),
+    )
+
+
+def judge(image: Mapping[str, Any]) -> tuple[ImageState, str]:
+    """Return what the conditions of a VirtualMachineImage say, and in which words.
+
+    Imported False, with whatever reason, is a failure, and so is RetryLimitExceeded True; while Harvester
+    retries by itself, Imported stays Unknown.
+    """
+    status = image.get("status") or {}
+    found = {entry["type"]: entry for entry in status.get("conditions") or ()}
+    imported, exceeded = found.get("Imported", {}), found.get("RetryLimitExceeded", {})
+    if exceeded.get("status") == conditions.TRUE:
+        return ImageState.FAILED, exceeded.get("message") or imported.get("message") or "retry limit exceeded"
+    if imported.get("status") == conditions.FALSE:
+        return ImageState.FAILED, imported.get("message") or imported.get("reason") or "import failed"
+    if imported.get("status") == conditions.TRUE:
+        return ImageState.READY, ""
+    return ImageState.IMPORTING, f"{int(status.get('progress') or 0)} %"
+
+
+def _find(ctx: Context, index: int) -> dict[str, Any] | None:
+    name = builders.image_name(ctx.vmimport, index)
+    try:
+        image = ctx.kube.get(kinds.IMAGES, name, ctx.vmimport.namespace)
+    except NotFound:
+        return None
+    if (image["metadata"].get("labels") or {}).get(names.LABEL_IMPORT_UID) != ctx.vmimport.uid:
+        raise NameTaken(f"VirtualMachineImage {ctx.vmimport.namespace}/{name} is not of this import")
+    return image
+
+
+def _submit(ctx: Context, index: int, entry: dict[str, Any]) -> dict[str, Any]:
+    vmimport = ctx.vmimport
+    ctx.images.withdraw(vmimport.uid, index)  # what a killed process published before it could submit
+    path = ctx.images.publish(vmimport.uid, index)
+    disk = next((disk for disk in ctx.source_vm().disks if disk.key == entry["sourceDisk"]), None)
+    plain = builders.image_display_name(vmimport, index)
+    image = builders.build_image(
+        vmimport,
+        index,
+        url=ctx.settings.image_url(path, ctx.images.port),
+        storage=choose_storage(ctx, disk),
+        unique_name=_name_in_use(ctx, plain),
+    )
+    created = ctx.kube.create(kinds.IMAGES, image)
+    return {
+        **entry,
+        "VirtualMachineImage": created["metadata"]["name"],
+        "diskRoute": f"disk-{index}",  # the old controller's field; the real path is a secret
+        "imageAttempts": int(entry.get("imageAttempts") or 0) + 1,
+        "diskConditions": [
+            *(entry.get("diskConditions") or ()),
+            true(conditions.IMAGE_SUBMITTED, "Submitted"),
+            false(conditions.IMAGE_READY, "Importing"),
+            *_replaced(entry),
+        ],
+    }
+
+
+def _replaced(entry: Mapping[str, Any]) -> list[conditions.Condition]:
+    """Return the end of a failure: the failed image has a successor."""
+    failed = conditions.is_true(entry.get("diskConditions") or (), conditions.IMAGE_FAILED)
+    return [false(conditions.IMAGE_FAILED, "Replaced")] if failed else []
+
+
+def _name_in_use(ctx: Context, display_name: str) -> bool:
+    """Harvester wants display names unique in a namespace, and an earlier run's image may bear this one."""
+    selector = f"{names.LABEL_IMAGE_DISPLAY_NAME}={display_name}"
+    return bool(ctx.kube.list(kinds.IMAGES, ctx.vmimport.namespace, label_selector=selector))
+
+
+def _observe(
+    ctx: Context, index: int, entry: dict[str, Any], image: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Return the disk's entry, and what is still waited for (empty: nothing)."""
+    name = image["metadata"]["name"]
+    known = list(entry.get("diskConditions") or ())
+    entry = {**entry, "VirtualMachineImage": name, "imageAttempts": int(entry.get("imageAttempts", 1))}
+    if image["metadata"].get("deletionTimestamp"):
+        return entry, "the failed image is being deleted"
+    state, words = judge(image)
+    if state is ImageState.READY:
+        ctx.images.withdraw(ctx.vmimport.uid, index)
+        ready = true(conditions.IMAGE_READY, "Imported", _size(image))
+        submitted = true(conditions.IMAGE_SUBMITTED, "Submitted")
+        return {**entry, "diskConditions": [*known, submitted, ready, *_replaced(entry)]}, ""
+    if state is ImageState.FAILED:
+        attempts = entry["imageAttempts"]
+        if attempts >= MAX_ATTEMPTS and ctx.images.unbroken(ctx.vmimport.uid, index):
+            raise ImageFailed(
+                f"Harvester could not import image {name} of disk {entry['sourceDisk']} in "
+                f"{MAX_ATTEMPTS} attempts: {words}"
+            )
+        message = f"attempt {attempts} of {MAX_ATTEMPTS} failed: {words}"
+        if not ctx.images.unbroken(ctx.vmimport.uid, index):
+            # Harvester's few tries ran out while no controller was there to be read from.
+            entry["imageAttempts"] = attempts - 1
+            message = f"interrupted by a restart of the controller, which does not count: {words}"
+        ctx.kube.delete(kinds.IMAGES, name, ctx.vmimport.namespace, uid=image["metadata"]["uid"])
+        submitted = false(conditions.IMAGE_SUBMITTED, "Failed", message)
+        failed = true(conditions.IMAGE_FAILED, "Failed", message)
+        return {**entry, "diskConditions": [*known, submitted, failed]}, f"{message}; submitting again"
+    # The image server forgets with its process what it published; Harvester does not.
+    ctx.images.publish(ctx.vmimport.uid, index)
+    submitted = true(conditions.IMAGE_SUBMITTED, "Submitted")
+    return {**entry, "diskConditions": [*known, submitted, false(conditions.IMAGE_READY, "Importing")]}, words
+
+
+def _back_to_export(lost: list[str]) -> Outcome:
+    message = f"scratch has lost disk {', '.join(lost)} before it was submitted; reading again"
+    return Advance(
+        Phase.EXPORT,
+        message,
+        Changes(conditions=[false(conditions.DISKS_EXPORTED, "ScratchLost", message)]),
+    )
+
+
+def _size(image: Mapping[str, Any]) -> str:
+    status = image.get("status") or {}
+    return f"{format_bytes(int(status['virtualSize']))}" if status.get("virtualSize") else ""

@@ -1,0 +1,318 @@
+"""The transfer pool itself: threads, limits, turns, attempts."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import structlog
+
+from controller.scratch import Scratch, ScratchError, ScratchFull
+from controller.transfers.jobs import DiskFile, DiskJob, TransferState, TransferStatus
+from controller.transfers.rate import MovingRate
+from controller.transfers.reading import DiskReader, Run
+from controller.transfers.room import Room
+from controller.transfers.throttle import Throttle
+from converters.errors import DiskFull
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from controller.runtime.clock import Clock
+
+NO_ROOM = (DiskFull, ScratchFull)
+
+_log = structlog.get_logger(__name__)
+
+
+class TransferPool:
+    """Runs jobs within limits, one thread per running job; keyed by import UID and disk index.
+
+    * At most `limit` jobs run at once, and at most `source_limit` of one source.
+    * Whose turn it is: the import with the fewest running jobs, then the one served longest ago. So the disks
+      of one VM run in parallel, and sixty of them do not stand before everyone else.
+    * An import begins when the scratch volume has room for it beside what those that have begun will still
+      need, see `controller.transfers.room`. A job that meets a full volume gives its room back and waits in
+      the queue until there is more.
+    * A source is read no faster than its jobs say, whatever their number.
+    * A complete image on the scratch volume is a job done, also after a restart of the process.
+    * A job leaves nothing on the scratch volume unless it succeeds.
+
+    Thread-safe; no method blocks on a transfer but `shut_down`.
+
+    Args:
+        scratch: Where images go.
+        clock: For rates and time limits.
+        limit: Jobs that run at once.
+        on_change: Called with the import's UID, in a thread of the pool, whenever one of its jobs has ended,
+            in whatever way; must return soon.
+        on_bytes: Called with the job and the number of bytes whenever some have come from its source; must be
+            cheap.
+    """
+
+    def __init__(
+        self,
+        scratch: Scratch,
+        clock: Clock,
+        *,
+        limit: int,
+        on_change: Callable[[str], None],
+        on_bytes: Callable[[DiskJob, int], None] = lambda _job, _count: None,
+    ) -> None:
+        self._scratch = scratch
+        self._clock = clock
+        self._limit = limit
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._reader = DiskReader(scratch, on_bytes, self._note_progress)
+        self._runs: dict[tuple[str, int], Run] = {}
+        self._sequence = itertools.count()
+        self._throttles: dict[str, Throttle] = {}  # by source
+        self._served: dict[str, int] = {}  # import -> when it was served last, in the order of sequence
+        self._closing = False
+
+    def start(self, *jobs: DiskJob) -> None:
+        """See to it that jobs run: nothing happens to one that is running or done.
+
+        The jobs of one import are to be started together, so that the room they need is known. A failed job
+        starts again. So does one whose image has another size than the job says: the source's disk was
+        resized. While a cancelled job is still ending, nothing starts; `on_change` tells when. Jobs that wait
+        for room look whether there is some.
+
+        Raises:
+            controller.scratch.ScratchError: the scratch volume cannot be read.
+        """
+        missing = []
+        for job in jobs:
+            record = self._scratch.record(job.import_uid, job.disk_index)
+            if record is None or record.size_bytes != job.size_bytes:
+                missing.append(job)
+        with self._lock:
+            if self._closing:
+                return
+            for job in missing:
+                key = job.import_uid, job.disk_index
+                run = self._runs.get(key)
+                if run is None or run.status is TransferStatus.FAILED:
+                    self._runs[key] = Run(job, MovingRate(self._clock), next(self._sequence))
+                self._throttle(job).bytes_per_second = job.source_bytes_per_second
+            self._dispatch()
+
+    def state(self, import_uid: str, disk_index: int) -> TransferState | None:
+        """Return what is known of a job; `None`: it was never started, or cancelled.
+
+        Raises:
+            controller.scratch.ScratchError: the scratch volume cannot be read.
+        """
+        with self._lock:
+            run = self._runs.get((import_uid, disk_index))
+            if run is not None:
+                return TransferState(
+                    run.status,
+                    run.bytes_done,
+                    run.job.size_bytes,
+                    run.rate.per_second() if run.status is TransferStatus.RUNNING else 0,
+                    run.error,
+                    needed_bytes=run.needed_bytes if run.status is TransferStatus.QUEUED else 0,
+                )
+        record = self._scratch.record(import_uid, disk_index)
+        if record is None:
+            return None
+        file = DiskFile(self._scratch.path(import_uid, disk_index), record.size_bytes, record.digest)
+        return TransferState(TransferStatus.DONE, record.size_bytes, record.size_bytes, result=file)
+
+    def rates(self) -> Counter[str]:
+        """Return bytes of virtual disks per second that are being read now, by `source_key`."""
+        rates: Counter[str] = Counter()
+        with self._lock:
+            for run in self._runs.values():
+                if run.status is TransferStatus.RUNNING:
+                    rates[run.job.source_key] += run.rate.per_second()
+        return rates
+
+    def cancel(self, import_uid: str) -> bool:
+        """Stop every job of an import; return whether none runs any more.
+
+        Does not wait: call it again, `on_change` tells when. Failures are forgotten, images are kept.
+        """
+        with self._lock:
+            running = []
+            for key, run in list(self._runs.items()):
+                if run.job.import_uid != import_uid:
+                    continue
+                if run.status is TransferStatus.RUNNING:
+                    running.append(run)
+                else:
+                    del self._runs[key]
+        self._halt(running)
+        return not running
+
+    def forget_failures(self, import_uid: str) -> None:
+        """Drop the failed jobs of an import, so that `state` no longer tells of them."""
+        with self._lock:
+            for key, run in list(self._runs.items()):
+                if run.job.import_uid == import_uid and run.status is TransferStatus.FAILED:
+                    del self._runs[key]
+
+    def discard(self, import_uid: str) -> None:
+        """Remove everything of an import from the scratch volume; only after `cancel` returned True.
+
+        Raises:
+            RuntimeError: a job of it still runs.
+            controller.scratch.ScratchError: the scratch volume refuses.
+        """
+        with self._lock:
+            if any(run.job.import_uid == import_uid for run in self._runs.values()):
+                raise RuntimeError(f"import {import_uid} has jobs: cancel comes before discard")
+            self._served.pop(import_uid, None)
+        self._scratch.remove(import_uid)
+        with self._lock:
+            self._dispatch()
+
+    def shut_down(self, timeout: float) -> bool:
+        """Stop everything and wait up to `timeout` seconds; return whether all threads have ended.
+
+        No job starts any more. Complete images are kept, the rest is read again after a restart.
+        """
+        deadline = self._clock.monotonic() + timeout
+        with self._lock:
+            self._closing = True
+            running = [run for run in self._runs.values() if run.status is TransferStatus.RUNNING]
+        self._halt(running)
+        threads = [run.thread for run in running if run.thread is not None]
+        for thread in threads:
+            thread.join(max(0.0, deadline - self._clock.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
+    def _halt(self, runs: list[Run]) -> None:
+        for run in runs:
+            run.stop.set()
+            stream = run.stream  # set before `stop` is looked at, see `_transfer`
+            if stream is not None:
+                stream.close()
+
+    def _dispatch(self) -> None:
+        """Start whatever the limits allow; the lock is held."""
+        if self._closing:
+            return
+        running = [run for run in self._runs.values() if run.status is TransferStatus.RUNNING]
+        per_import = Counter(run.job.import_uid for run in running)
+        per_source = Counter(run.job.source_key for run in running)
+        queued = [run for run in self._runs.values() if run.status is TransferStatus.QUEUED]
+        self._look_for_room(queued)
+        for _ in range(self._limit - len(running)):
+            waiting = [
+                run for run in queued if not run.needed_bytes and per_source[run.job.source_key] < _limit(run)
+            ]
+            if not waiting:
+                return
+            run = min(waiting, key=lambda run: self._turn(run, per_import))
+            uid = run.job.import_uid
+            run.status = TransferStatus.RUNNING
+            run.rate = MovingRate(self._clock)
+            self._served[uid] = next(self._sequence)
+            per_import[uid] += 1
+            per_source[run.job.source_key] += 1
+            queued.remove(run)
+            run.thread = threading.Thread(
+                target=self._work, args=(run,), name=f"transfer-{uid}-{run.job.disk_index}", daemon=True
+            )
+            run.thread.start()
+            self._look_for_room(queued)
+
+    def _look_for_room(self, queued: list[Run]) -> None:
+        """Find out which of the queued jobs must wait for room; the lock is held."""
+        for run in queued:
+            run.needed_bytes = 0
+        if not queued:
+            return
+        try:
+            free = self._scratch.free_bytes()
+            occupied = self._scratch.uids()
+            outstanding = self._outstanding()
+        except ScratchError:
+            return  # whoever begins is told
+        begun = outstanding.keys() & self._served.keys()
+        reserved = sum(outstanding[uid] for uid in begun)
+        for run in queued:
+            uid = run.job.import_uid
+            room = Room(
+                free,
+                reserved=reserved - outstanding[uid] if uid in begun else reserved,
+                alone=not (occupied | begun) - {uid},
+            )
+            run.needed_bytes = room.missing_for(
+                outstanding[uid], begun=uid in begun, insufficient=run.insufficient
+            )
+
+    def _outstanding(self) -> Counter[str]:
+        """Return what each import's jobs will still put on the scratch volume, as far as that is known.
+
+        A job that met a full volume holds nobody up while it waits.
+        """
+        outstanding: Counter[str] = Counter()
+        for run in self._runs.values():
+            job = run.job
+            if run.status is TransferStatus.RUNNING:
+                expected = max(job.expected_bytes, run.insufficient or 0)
+                allocated = self._scratch.allocated_bytes(job.import_uid, job.disk_index)
+                outstanding[job.import_uid] += max(0, expected - allocated)
+            elif run.status is TransferStatus.QUEUED and run.insufficient is None:
+                outstanding[job.import_uid] += job.expected_bytes
+        return outstanding
+
+    def _throttle(self, job: DiskJob) -> Throttle:
+        return self._throttles.setdefault(job.source_key, Throttle(self._clock))
+
+    def _turn(self, run: Run, per_import: Counter[str]) -> tuple[int, int, int]:
+        uid = run.job.import_uid
+        return per_import[uid], self._served.get(uid, -1), run.sequence
+
+    def _work(self, run: Run) -> None:
+        """Run one job to its end; the target of its thread."""
+        job = run.job
+        log = _log.bind(uid=job.import_uid, disk=job.disk_index)
+        started = self._clock.monotonic()
+        log.info("transfer started", bytes=job.size_bytes, source=job.source_key)
+        error: Exception | None = None
+        try:
+            self._reader.read(run, self._throttle(job))
+        except Exception as exc:  # noqa: BLE001  # whatever it is, it ends the job and not the pool
+            error = exc
+        seconds = round(self._clock.monotonic() - started, 1)
+        if error is None:
+            log.info("transfer done", bytes=job.size_bytes, seconds=seconds)
+        elif run.stop.is_set():
+            log.info("transfer cancelled", seconds=seconds)
+        elif isinstance(getattr(error, "reason", None), str):
+            log.warning("transfer failed", reason=error.reason, error=str(error), seconds=seconds)  # type: ignore[attr-defined]
+        else:
+            log.error("transfer failed", reason="InternalError", seconds=seconds, exc_info=error)
+        with self._lock:
+            if error is None or run.stop.is_set():
+                del self._runs[job.import_uid, job.disk_index]
+            elif isinstance(error, NO_ROOM):
+                run.status, run.insufficient = TransferStatus.QUEUED, self._free_bytes()
+            else:
+                run.status, run.error = TransferStatus.FAILED, error
+            self._dispatch()
+            closing = self._closing
+        if not closing:
+            self._on_change(job.import_uid)
+
+    def _note_progress(self, run: Run, done: int) -> None:
+        with self._lock:
+            run.bytes_done = max(run.bytes_done, done)
+            run.rate.note(run.bytes_done)
+
+    def _free_bytes(self) -> int:
+        try:
+            return self._scratch.free_bytes()
+        except ScratchError:
+            return 0
+
+
+def _limit(run: Run) -> int:
+    return max(1, run.job.source_limit)

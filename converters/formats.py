@@ -1,0 +1,36 @@
+"""Names of disk formats and the marks by which their files are known. Nothing here reads a file.
+
+A format is declared by the source and never guessed from content: a guest can write any header into its raw
+disk. The marks serve to refuse what does not even begin like what it was declared as.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class DiskFormat(StrEnum):
+    """Formats that a source may offer; the words are those of `qemu-img`, and of Glance where they agree."""
+
+    RAW = "raw"
+    VMDK = "vmdk"
+    QCOW2 = "qcow2"
+    VHDX = "vhdx"
+    VHD = "vpc"
+    VDI = "vdi"
+
+
+_MARKS = {
+    DiskFormat.VMDK: (0, b"KDMV"),  # hosted sparse extent, Virtual Disk Format 5.0
+    DiskFormat.QCOW2: (0, b"QFI\xfb"),
+    DiskFormat.VHDX: (0, b"vhdxfile"),  # [MS-VHDX] 2.2.1
+    DiskFormat.VDI: (0x40, b"\x7f\x10\xda\xbe"),
+}  # a raw image has no mark, and a fixed VHD has it at its end
+HEAD_BYTES = 512  # enough for every mark, and less than the smallest image of every format with a mark
+
+
+def begins_like(head: bytes, declared: DiskFormat) -> bool:
+    """Tell whether the first `HEAD_BYTES` of a file, or fewer, can be those of a file of that format."""
+    offset, mark = _MARKS.get(declared, (0, b""))
+    found = head[offset : offset + len(mark)]
+    return mark.startswith(found) if len(head) < HEAD_BYTES else found == mark

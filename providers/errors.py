@@ -1,0 +1,130 @@
+"""What can go wrong at a source, as types with a reason.
+
+Every error has `reason` (CamelCase, part of the API: it stands in conditions) and `retryable`. The
+converters' errors have the same shape and no common base: the two packages do not know each other. A
+library's own exception never leaves the folder of its provider: it is raised again as one of these, `from`
+the original. Messages name what is wrong and never contain a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ProviderError(Exception):
+    """Base of all errors of a source.
+
+    Attributes:
+        reason: CamelCase word for conditions and Events.
+        retryable: Whether the same call may succeed later without anybody changing a spec.
+    """
+
+    reason: ClassVar[str] = "SourceError"
+    retryable: ClassVar[bool] = True
+
+
+class Unreachable(ProviderError):
+    """Surfaces when no connection can be made, or one breaks and short retries did not help."""
+
+    reason = "Unreachable"
+
+
+class AuthenticationFailed(ProviderError):
+    """Surfaces when the source refuses the credentials. Retried slowly: accounts lock."""
+
+    reason = "AuthenticationFailed"
+
+
+class PermissionDenied(ProviderError):
+    """Surfaces when the account may not do what the import needs; the message names the privilege."""
+
+    reason = "PermissionDenied"
+
+
+class SecretIncomplete(ProviderError):
+    """Surfaces when the Secret lacks a key; the message names it."""
+
+    reason = "SecretIncomplete"
+
+
+class InvalidEndpoint(ProviderError):
+    """Surfaces when the endpoint cannot be understood as a URL of this kind of source."""
+
+    reason = "InvalidEndpoint"
+    retryable = False
+
+
+class UnsupportedSourceKind(ProviderError):
+    """Surfaces when no provider of this build speaks to the kind of source."""
+
+    reason = "UnsupportedSourceKind"
+    retryable = False
+
+
+class CertificateNotTrusted(ProviderError):
+    """Surfaces when the CA in the Secret did not sign the certificate, or it belongs to another name."""
+
+    reason = "CertificateNotTrusted"
+
+
+class CertificateChanged(ProviderError):
+    """Surfaces when the certificate is not the one pinned in `status.tlsFingerprint`."""
+
+    reason = "CertificateChanged"
+
+
+class DatacenterNotFound(ProviderError):
+    """Surfaces when `spec.dc` names no datacenter; the message lists those that exist."""
+
+    reason = "DatacenterNotFound"
+
+
+class SourceVMNotFound(ProviderError):
+    """Surfaces when no VM has the name; the message lists similar ones."""
+
+    reason = "SourceVMNotFound"
+    retryable = False
+
+
+class SourceVMNotUnique(ProviderError):
+    """Surfaces when several VMs have the name; the message lists them by an identifier that is unique."""
+
+    reason = "SourceVMNotUnique"
+    retryable = False
+
+
+class GuestToolsNotRunning(ProviderError):
+    """Surfaces when the guest cannot be asked to shut down."""
+
+    reason = "GuestToolsNotRunning"
+
+
+class SourceBusy(ProviderError):
+    """Surfaces when another task, export or question holds the VM; it goes by itself or by an operator."""
+
+    reason = "SourceBusy"
+
+
+class InvalidPowerState(ProviderError):
+    """Surfaces when a call needs the VM off (or on) and it is not: somebody switched it meanwhile."""
+
+    reason = "InvalidPowerState"
+
+
+class ExportFailed(ProviderError):
+    """Surfaces when the source reports that an export failed; the message carries its own words."""
+
+    reason = "ExportFailed"
+
+
+class UnsupportedDisk(ProviderError):
+    """Surfaces when the source offers a disk in no form that can be read."""
+
+    reason = "UnsupportedDisk"
+    retryable = False
+
+
+class TransferInterrupted(ProviderError):
+    """Surfaces when the bytes of a disk stop coming: cut, stalled or refused. The disk is read again."""
+
+    reason = "TransferInterrupted"

@@ -1,0 +1,1 @@
+"""Everything that proves the controller right; nothing here is installed with it."""

@@ -1,0 +1,69 @@
+"""Fixtures that every kind of test may use: the lab's shared control plane, and a namespace per test."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab import crds, toolchain
+from tests.lab.control_plane import ControlPlane
+from tests.lab.controller import our_crds
+from tests.lab.errors import LabError
+from tests.lab.harvester import Harvester
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROGRAMS_OF_FIXTURE = {
+    "control_plane": tuple(toolchain.PROGRAMS),
+    "vcenter": ("vcsim",),
+    "go_reader": ("reader",),
+}
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build what the collected tests need before the first of them, whose timeout a build would exceed."""
+    fixtures = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    programs = [program for name in fixtures for program in PROGRAMS_OF_FIXTURE.get(name, ())]
+    if not programs:
+        return
+    try:
+        toolchain.prepare(programs)
+    except LabError as exc:
+        raise pytest.UsageError(str(exc)) from exc
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Let no skip pass unseen on a build server: there everything a test needs can be had."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and exitstatus == 0 and reporter and reporter.stats.get("skipped"):
+        reporter.write_line("tests were skipped, which may not happen in CI", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    """The one cluster of the test session, with Harvester's kinds and ours. Tests share it by namespaces."""
+    with ControlPlane() as cluster:
+        crds.install(cluster, our_crds())
+        yield cluster
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """A namespace of the test's own; deleted afterwards, without waiting for the end of it."""
+    name = f"test-{secrets.token_hex(4)}"
+    control_plane.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    yield name
+    control_plane.api.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def harvester(control_plane: ControlPlane, namespace: str) -> Iterator[Harvester]:
+    """A destination that looks after the test's namespace."""
+    with Harvester(control_plane, namespaces=[namespace]) as destination:
+        yield destination
+    assert destination.errors == []

@@ -1,0 +1,26 @@
+"""One scene for all tests that do not break it; the others make their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.scene import Scene, vmware_source
+
+
+@pytest.fixture(scope="session")
+def scene() -> Iterator[Scene]:
+    """The whole lab with its controller, and a verified source in namespace `default`."""
+    with Scene(arguments=["--progress-seconds=1"]) as scene:
+        scene.control_plane.apply(vmware_source(scene.vcenter, "default"))
+        yield scene
+
+
+@pytest.fixture
+def tenant(scene: Scene, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace for one test, in the scene that all share."""
+    name = f"tenant-{abs(hash(request.node.name)) % 10**8}"
+    scene.control_plane.kubectl("create", "namespace", name)
+    yield name
+    scene.control_plane.kubectl("delete", "namespace", name, "--wait=false")

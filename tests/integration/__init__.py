@@ -1,0 +1,1 @@
+"""Tests on the lab's real components."""

@@ -1,0 +1,3 @@
+module github.com/harvester/vm-import-controller-lab/reader
+
+go 1.24

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from controller.scratch import DiskRecord, Scratch, ScratchError, ScratchFull
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UID = "8c7ce0fd-93b5-4b5e-a3b5-6f5b7a1f2a11"
+DIGEST = "sparse-sha256-64k:00"
+RECORD = DiskRecord(4, DIGEST)
+
+
+def complete(scratch: Scratch, uid: str = UID, index: int = 0, data: bytes = b"data") -> None:
+    scratch.prepare(uid, index).write_bytes(data)
+    scratch.commit(uid, index, DiskRecord(len(data), DIGEST))
+
+
+def test_names_are_made_of_uid_and_index(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path)
+    assert scratch.path(UID, 3) == tmp_path / UID / "disk-3.raw"
+    assert scratch.partial_path(UID, 3).parent == tmp_path / UID
+    assert re.fullmatch(r"disk-3\.raw\.partial-[0-9a-f]{8}", scratch.partial_path(UID, 3).name)
+
+
+@pytest.mark.parametrize("uid", ["", ".", "..", "../x", "a/b", "-a", "a b", "x" * 64, "a\n", "a.b"])
+def test_what_is_no_uid_never_becomes_a_path(tmp_path: Path, uid: str) -> None:
+    scratch = Scratch(tmp_path / "scratch")
+    for call in (
+        lambda: scratch.path(uid, 0),
+        lambda: scratch.prepare(uid, 0),
+        lambda: scratch.record(uid, 0),
+        lambda: scratch.discard(uid, 0),
+        lambda: scratch.remove(uid),
+    ):
+        with pytest.raises(ValueError, match="UID"):
+            call()
+
+
+def test_a_complete_image_has_its_record_again_after_a_restart(tmp_path: Path) -> None:
+    complete(Scratch(tmp_path))
+    assert Scratch(tmp_path).record(UID, 0) == RECORD
+    assert list(Scratch(tmp_path).disks()) == [(UID, 0, RECORD)]
+    assert not Scratch(tmp_path).partial_path(UID, 0).exists()
+
+
+def test_everything_is_for_its_owner_alone(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path / "scratch")
+    complete(scratch)
+    assert (tmp_path / "scratch").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "scratch" / UID).stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "scratch" / UID / "disk-0.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_no_crash_leaves_something_that_looks_complete(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path)
+    scratch.prepare(UID, 0).write_bytes(b"data")
+    assert scratch.record(UID, 0) is None, "a partial"
+    scratch.partial_path(UID, 0).rename(scratch.path(UID, 0))
+    assert scratch.record(UID, 0) is None, "a final name without its sidecar"
+    (tmp_path / UID / "disk-0.json").write_text('{"size_bytes": 4, "dig')
+    assert scratch.record(UID, 0) is None, "half a sidecar"
+    (tmp_path / UID / "disk-0.json").write_text("[]")
+    assert scratch.record(UID, 0) is None, "a sidecar of somebody else"
+    assert list(scratch.disks()) == []
+    complete(scratch, data=b"data")
+    scratch.path(UID, 0).write_bytes(b"dat")
+    assert scratch.record(UID, 0) is None, "a file of another size"
+    scratch.path(UID, 0).unlink()
+    assert scratch.record(UID, 0) is None, "a sidecar without its file"
+
+
+def test_to_prepare_is_to_remove_all_that_was_there_of_this_disk(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path)
+    complete(scratch)
+    complete(scratch, index=10)
+    for leftover in ("disk-0.raw.partial-1", "disk-0.raw.partial-1.source", "disk-0.json.partial"):
+        (tmp_path / UID / leftover).write_text("")
+    assert scratch.prepare(UID, 0) == scratch.partial_path(UID, 0)
+    assert {path.name for path in (tmp_path / UID).iterdir()} == {"disk-10.raw", "disk-10.json"}
+
+
+def test_a_process_that_lost_its_place_cannot_put_half_an_image_in_the_place_of_its_successors(
+    tmp_path: Path,
+) -> None:
+    before, after = Scratch(tmp_path), Scratch(tmp_path)
+    before.prepare(UID, 0).write_bytes(b"half")
+    after.prepare(UID, 0).write_bytes(b"other")
+    assert before.partial_path(UID, 0) != after.partial_path(UID, 0)
+    with pytest.raises(ScratchError):
+        before.commit(UID, 0, RECORD)
+    after.commit(UID, 0, DiskRecord(5, DIGEST))
+    assert after.path(UID, 0).read_bytes() == b"other"
+
+
+def test_who_may_not_act_changes_no_image(tmp_path: Path) -> None:
+    complete(Scratch(tmp_path))
+    Scratch(tmp_path).prepare(UID, 1)
+
+    def refuse() -> None:
+        raise PermissionError("another leads")
+
+    fenced = Scratch(tmp_path, guard=refuse)
+    for call in (
+        lambda: fenced.prepare(UID, 0),
+        lambda: fenced.commit(UID, 0, RECORD),
+        lambda: fenced.discard(UID, 0),
+        lambda: fenced.remove(UID),
+    ):
+        with pytest.raises(PermissionError):
+            call()
+    assert fenced.record(UID, 0) == RECORD
+
+
+def test_a_record_is_changed_durably_and_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = Scratch(tmp_path)
+    complete(scratch)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    record = scratch.update(UID, 0, token="secret", published=True)  # noqa: S106  # it is none
+    assert record == Scratch(tmp_path).record(UID, 0) == DiskRecord(4, DIGEST, "secret", published=True)
+    assert len(synced) == 2, "file and directory"
+    assert scratch.update(UID, 0, published=True) == record
+    assert len(synced) == 2, "nothing changed, nothing to write"
+    assert scratch.update(UID, 1, published=True) is None
+
+
+def test_a_record_does_not_show_its_token() -> None:
+    assert "secret" not in repr(DiskRecord(4, DIGEST, "secret"))
+
+
+def test_a_sidecar_of_a_newer_version_is_understood(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path)
+    complete(scratch)
+    sidecar = tmp_path / UID / "disk-0.json"
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"colour": "blue"}))
+    assert scratch.record(UID, 0) == RECORD
+
+
+def test_imports_are_listed_and_removed_one_by_one(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path)
+    complete(scratch, "one")
+    complete(scratch, "two")
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "file").write_text("")
+    assert scratch.uids() == {"one", "two"}
+    scratch.remove("one")
+    scratch.remove("one")
+    assert scratch.uids() == {"two"}
+    assert [uid for uid, _, _ in scratch.disks()] == ["two"]
+    scratch.discard("two", 0)
+    scratch.discard("two", 0)
+    assert list(scratch.disks()) == []
+
+
+def test_free_space_is_that_of_the_volume(tmp_path: Path) -> None:
+    free = Scratch(tmp_path).free_bytes()
+    stat = os.statvfs(tmp_path)
+    assert abs(free - stat.f_bavail * stat.f_frsize) < 1024**3
+
+
+def test_a_refusal_is_typed_and_a_full_volume_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = Scratch(tmp_path)
+    complete(scratch)
+
+    def refuse(code: int) -> object:
+        def fsync(_fd: int) -> None:
+            raise OSError(code, os.strerror(code))
+
+        return fsync
+
+    monkeypatch.setattr(os, "fsync", refuse(errno.ENOSPC))
+    with pytest.raises(ScratchFull, match="No space"):
+        scratch.update(UID, 0, published=True)
+    monkeypatch.setattr(os, "fsync", refuse(errno.EIO))
+    with pytest.raises(ScratchError, match="disk 0"):
+        scratch.update(UID, 0, published=True)
+    monkeypatch.undo()
+    assert scratch.record(UID, 0) == RECORD, "the old record was not touched"
+    (tmp_path / "in the way").write_text("")
+    with pytest.raises(ScratchError):
+        Scratch(tmp_path / "in the way")
+
+
+def test_what_imports_have_here_counts_as_usable(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path / "scratch")
+    before = scratch.usable_bytes() - scratch.free_bytes()
+    complete(scratch, data=b"x" * (1 << 20))
+    after = scratch.usable_bytes() - scratch.free_bytes()
+    assert (1 << 20) <= after - before < (2 << 20)
