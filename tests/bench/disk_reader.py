@@ -10,11 +10,13 @@ import argparse
 import contextlib
 import functools
 import socket
+import sys
 import threading
 import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
@@ -89,6 +91,8 @@ def main() -> None:
     parser.add_argument("size", type=int)
     parser.add_argument("source", nargs="+")
     arguments = parser.parse_args()
+    # The pool's threads log while the digests are printed: two writers on one stream mix their lines.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     count = len(arguments.source)
     changed = threading.Event()
     pool = TransferPool(
