@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 GIB = 1024**3
 MIB = 1024**2
 RUNS = 5
-CAPPED_RUNS = 3  # each takes minutes, and differs from the next by less than a percent
+CAPPED_RUNS = 5
 CAP = 25_000_000  # bytes per second and connection: what an ESXi host gives, see docs/benchmarks.md
 CAPPED_DISKS = 4
 SAMPLE_SECONDS = 0.05

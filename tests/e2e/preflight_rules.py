@@ -156,6 +156,9 @@ LEFT_BEHIND: Final = {
         vm={"nics": [NIC(PORT_GROUP, "sriov")], **_obstacle(passthrough=True, usb=True)},
     ),
     "hot-add is told": Rule({"HotPlugNotCarriedOver": WARNING}, ("CPU and memory",), _obstacle(hot_add=True)),
+    "a clock that the guest takes for local time is told": Rule(
+        {"HardwareClockInUTC": WARNING}, ("local time",), {"guest_id": "windows2019srv_64Guest"}
+    ),
     "the second card without a network is told": Rule(
         {"NetworkInterfaceLeftOut": WARNING},
         ("ethernet1", "'VM Network'"),

@@ -62,6 +62,25 @@ def check_power(vmimport: VirtualMachineImport, vm: SourceVM) -> list[Finding]:
     return []
 
 
+def check_clock(vm: SourceVM) -> list[Finding]:
+    """Tell what becomes of a hardware clock that the guest keeps in local time.
+
+    KubeVirt's clock runs in UTC, or in a time zone by name; the source knows no name of the guest's zone.
+    https://kubevirt.io/api-reference/v1.5.0/definitions.html#_v1_clock
+    """
+    if vm.clock_offset != "localtime":
+        return []
+    return [
+        warning(
+            "HardwareClockInUTC",
+            "the guest takes its hardware clock for local time, and the new VM's runs in UTC: its time may "
+            "be wrong by its zone until it has asked a time server",
+            "Set spec.template.spec.domain.clock.timezone of the new VM to the guest's zone, or "
+            "RealTimeIsUniversal in the guest's registry.",
+        )
+    ]
+
+
 def check_scratch(ctx: Context, disks: tuple[SourceDisk, ...]) -> list[Finding]:
     """Check that the scratch volume can hold what the disks really allocate, as far as the source tells.
 

@@ -53,6 +53,7 @@ def run(ctx: Context) -> Outcome:
         findings += vm.findings
         findings += machine.check_disks(vmimport, vm, disks)
         findings += machine.check_power(vmimport, vm)
+        findings += machine.check_clock(vm)
         findings += machine.check_scratch(ctx, disks)
         name = vmimport.spec.target_name or builders.target_name(vm.name)
         findings += target.check_macs(ctx, vm)
