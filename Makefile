@@ -6,7 +6,7 @@ PYTHON ?= python3
 RUN = python="$$($(PYTHON) -m tests.lab.environment)" && "$$python"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint types imports check setup lab lock
+.PHONY: help demo test bench lint types imports check setup lab chart-docs lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ setup: ## Build and install what the tests need, into ~/.cache
 
 lab: ## Start the lab (cluster, vCenter, Harvester's behaviour) and leave it to you until Ctrl-C
 	@$(RUN) -m tests.lab up
+
+chart-docs: ## Write the chart's table of values and the golden manifests anew
+	@$(RUN) -m tests.lab.chart_docs
 
 UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: ## Write the lock files anew from pyproject.toml (needs uv)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab import crds, toolchain
+from tests.lab.chart import CHART
 from tests.lab.control_plane import ControlPlane
 from tests.lab.controller import our_crds
 from tests.lab.errors import LabError
@@ -16,9 +17,11 @@ from tests.lab.harvester import Harvester
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PROGRAMS_OF_FIXTURE = {
     "control_plane": tuple(toolchain.PROGRAMS),
+    "chart": ("helm",),
     "vcenter": ("vcsim",),
     "go_reader": ("reader",),
 }
@@ -50,6 +53,12 @@ def control_plane() -> Iterator[ControlPlane]:
     with ControlPlane() as cluster:
         crds.install(cluster, our_crds())
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def chart() -> Path:
+    """Directory of the controller's chart; who asks for it, has helm."""
+    return CHART
 
 
 @pytest.fixture

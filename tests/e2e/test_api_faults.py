@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from controller.api import names
+from tests.lab import chart
 from tests.lab.api_proxy import ApiProxy
 from tests.lab.controller import ACCOUNT, ROOT, Controller
 from tests.lab.crds import wait_established
@@ -139,8 +140,8 @@ def test_imports_outlive_an_api_server_that_is_away(scene: Scene) -> None:
 
 
 def roles() -> list[dict[str, Any]]:
-    documents = yaml.safe_load_all((ROOT / "manifests/rbac.yaml").read_text())
-    return [item for item in documents if item["kind"] in ("ClusterRole", "Role")]
+    rights = chart.manifests(templates=("rbac",))
+    return [item for item in rights if item["kind"] in ("ClusterRole", "Role")]
 
 
 @contextlib.contextmanager

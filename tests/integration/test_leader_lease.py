@@ -1,21 +1,20 @@
-"""The lease in a real API server: versions, fields of others, and the rights that the manifests grant."""
+"""The lease in a real API server: versions, fields of others, and the rights that the chart grants."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 from controller.kube.client import KubeClient
 from controller.kube.errors import KubeError, NotFound
 from controller.kube.lease import LEASES, KubeLeaseStore
 from controller.runtime.leader import LeaderElector
 from controller.runtime.lease import LeaseChanged, LeaseForbidden, LeaseRecord, LeaseTiming
+from tests.lab import chart
 from tests.unit.fakes import eventually
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-RBAC = Path(__file__).parents[2] / "manifests/rbac.yaml"
 NAME = "harvester-vm-import-controller"
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 RECORD = LeaseRecord("a", 15, 3, AT, AT)
@@ -44,9 +42,8 @@ def store(client: KubeClient, namespace: str) -> KubeLeaseStore:
 
 @pytest.fixture
 def account(control_plane: ControlPlane, namespace: str) -> Iterator[KubeClient]:
-    """The controller's own account, with what `manifests/rbac.yaml` grants it, in the test's namespace."""
-    text = RBAC.read_text().replace("namespace: harvester-system", f"namespace: {namespace}")
-    manifests = list(yaml.safe_load_all(text))
+    """The controller's own account, with what its chart grants it, in the test's namespace."""
+    manifests = chart.manifests(templates=chart.RIGHTS, namespace=namespace)
     control_plane.apply(each for each in manifests if not each["kind"].startswith("Cluster"))
     kubeconfig = control_plane.kubeconfig_for_service_account(namespace, NAME)
     with contextlib.closing(KubeClient.from_environment(str(kubeconfig))) as client:

