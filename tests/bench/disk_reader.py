@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import logging
 import socket
 import sys
 import threading
@@ -92,7 +93,10 @@ def main() -> None:
     parser.add_argument("source", nargs="+")
     arguments = parser.parse_args()
     # The pool's threads log while the digests are printed: two writers on one stream mix their lines.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
     count = len(arguments.source)
     changed = threading.Event()
     pool = TransferPool(
