@@ -54,15 +54,15 @@ class GuardedProvider:
         self._guard()
         self._provider.power_on(vm)
 
-    def open_disk(self, vm: SourceVM, disk: SourceDisk) -> DiskStream:
+    def open_disk(self, vm: SourceVM, disk: SourceDisk, export_id: str) -> DiskStream:
         """See `Provider.open_disk`; NotLeader: it was not asked for."""
         self._guard()
-        return self._provider.open_disk(vm, disk)
+        return self._provider.open_disk(vm, disk, export_id)
 
-    def discard_export(self, vm: SourceVM, *, complete: bool) -> None:
+    def discard_export(self, vm: SourceVM, export_id: str, *, complete: bool) -> None:
         """See `Provider.discard_export`; NotLeader: it was not asked for."""
         self._guard()
-        self._provider.discard_export(vm, complete=complete)
+        self._provider.discard_export(vm, export_id, complete=complete)
 
     def close(self) -> None:
         """See `Provider.close`."""

@@ -167,16 +167,35 @@ class Provider(Protocol):
         """Switch the VM on. Already on is success."""
         ...
 
-    def open_disk(self, vm: SourceVM, disk: SourceDisk) -> DiskStream:
-        """Start reading one disk of a VM that is off. Disks of one VM may be read at the same time."""
+    def open_disk(self, vm: SourceVM, disk: SourceDisk, export_id: str) -> DiskStream:
+        """Start reading one disk of a VM that is off. Disks of one VM may be read at the same time.
+
+        A source that has to prepare a disk first does one step of that, or looks how far it is, and raises.
+        What it makes for that bears `export_id`, and the next call goes on from there, in this process or
+        another.
+
+        Args:
+            vm: The VM.
+            disk: One of its disks.
+            export_id: Names the import and its run, uniquely for ever: letters, digits and `-`, at most 64.
+
+        Raises:
+            DiskNotReady: the disk is being prepared; ask again.
+        """
         ...
 
-    def discard_export(self, vm: SourceVM, *, complete: bool) -> None:
+    def discard_export(self, vm: SourceVM, export_id: str, *, complete: bool) -> None:
         """Give back whatever the export holds at the source (leases, snapshots, images); idempotent.
+
+        What bears `export_id` is found at the source, whichever process has made it.
 
         Args:
             vm: The VM whose export ends.
+            export_id: As for `open_disk`.
             complete: True when every disk was read, False when the export is given up.
+
+        Raises:
+            DiscardNotDone: the source is still removing something; to be called again.
         """
         ...
 

@@ -128,3 +128,54 @@ class TransferInterrupted(ProviderError):
     """Surfaces when the bytes of a disk stop coming: cut, stalled or refused. The disk is read again."""
 
     reason = "TransferInterrupted"
+
+
+class RegionNotFound(ProviderError):
+    """Surfaces when the cloud has no such region; the message lists those that exist."""
+
+    reason = "RegionNotFound"
+
+
+class ServiceMissing(ProviderError):
+    """Surfaces when the cloud lacks a service that an import needs; the message names it."""
+
+    reason = "ServiceMissing"
+
+
+class QuotaExceeded(ProviderError):
+    """Surfaces when the source refuses to make what an export needs, for want of quota; in its own words."""
+
+    reason = "SourceQuotaExceeded"
+
+
+class ExportTimedOut(ProviderError):
+    """Surfaces when the source prepares a disk for longer than the source object allows."""
+
+    reason = "ExportTimedOut"
+    retryable = False
+
+
+class NotYet(ProviderError):
+    """Base of what is no failure: the source works on it, and the same call will succeed later.
+
+    Attributes:
+        retry_after: Seconds after which to ask again.
+    """
+
+    retry_after: float = 2.0
+
+    def __init__(self, message: str, retry_after: float = 2.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DiskNotReady(NotYet):
+    """Surfaces while the source prepares a disk for reading; the message says what it does."""
+
+    reason = "PreparingDisk"
+
+
+class DiscardNotDone(NotYet):
+    """Surfaces while the source removes what an export has made there; the message says what is left."""
+
+    reason = "DiscardingExport"

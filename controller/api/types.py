@@ -160,6 +160,11 @@ class VirtualMachineImport:
         return str(self.status.get("runID") or "")
 
     @property
+    def export_id(self) -> str:
+        """What marks all that this run makes at its source."""
+        return f"{self.uid}-{self.run}"
+
+    @property
     def target_name(self) -> str:
         """Name of the VM that is made, decided in Preflight."""
         return str(self.status.get("importedVirtualMachineName") or "")

@@ -23,6 +23,7 @@ from controller.scratch import Scratch
 from controller.targets import TargetNames
 from controller.transfers import TransferPool
 from providers.base import Provider
+from providers.errors import DiscardNotDone
 from providers.model import Finding, PowerState, SourceVM
 
 
@@ -161,6 +162,15 @@ class Context:
     def powered_on_before(self) -> bool:
         """Tell whether the source VM was on before we touched it."""
         return bool(self.vmimport.status.get("sourcePowerState") == PowerState.ON)
+
+
+def discard_export(ctx: Context, provider: Provider, vm: SourceVM, *, complete: bool) -> Wait | None:
+    """Give back what the export holds at the source; return how to wait while that is under way."""
+    try:
+        provider.discard_export(vm, ctx.vmimport.export_id, complete=complete)
+    except DiscardNotDone as exc:
+        return Wait(exc.retry_after, exc.reason, str(exc))
+    return None
 
 
 StepFunction = Callable[[Context], Outcome]

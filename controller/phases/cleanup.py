@@ -13,6 +13,7 @@ from controller.errors import SourceNotFound
 from controller.kube.errors import NotFound
 from controller.phases.base import Changes, Context, Outcome, Stop, Wait, true
 from controller.phases.ownership import release
+from providers.errors import DiscardNotDone
 from providers.model import PowerState
 
 CLEANED_UP = "CleanedUp"
@@ -27,7 +28,11 @@ def run(ctx: Context) -> Outcome:
     """
     if conditions.is_true(ctx.vmimport.status.get("conditions") or (), CLEANED_UP):
         return Stop()
-    if not undo(ctx, restore_power=True):
+    try:
+        stopped = undo(ctx, restore_power=True)
+    except DiscardNotDone as exc:
+        return Wait(exc.retry_after, exc.reason, str(exc))
+    if not stopped:
         return Wait(1, "CleaningUp", "waiting for transfers to stop")
     return Stop(Changes(conditions=[true(CLEANED_UP, "CleanedUp", "nothing is left of the attempt")]))
 
@@ -38,6 +43,9 @@ def undo(ctx: Context, *, restore_power: bool) -> bool:
     Args:
         ctx: The pass.
         restore_power: Also switch the source VM on again, if we switched it off and the user wants that.
+
+    Raises:
+        DiscardNotDone: the source is still removing what the export has made there; to be called again.
     """
     vmimport = ctx.vmimport
     if not ctx.transfers.cancel(vmimport.uid):
@@ -82,11 +90,17 @@ def _undo_at_source(ctx: Context, *, restore_power: bool) -> None:
         # Without the source object nobody can ever reach it again; waiting would block the deletion for ever.
         ctx.log.warning("source object is gone; nothing can be put back at the source", error=str(exc))
         return
-    provider.discard_export(vm, complete=False)
+    removing: DiscardNotDone | None = None
+    try:
+        provider.discard_export(vm, vmimport.export_id, complete=False)
+    except DiscardNotDone as exc:
+        removing = exc  # the source goes on with it, and the machine need not stand still for it
     wanted = restore_power and vmimport.spec.restore_source_power and ctx.powered_on_before()
     if wanted and provider.power_state(vm) is PowerState.OFF:
         provider.power_on(vm)
         ctx.log.info("source VM switched on again", source_vm=vm.name)
+    if removing:
+        raise removing
 
 
 def _delete_unfinished(ctx: Context) -> None:

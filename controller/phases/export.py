@@ -17,6 +17,7 @@ from controller.phases.base import (
     Progress,
     Wait,
     count,
+    discard_export,
     false,
     format_bytes,
     true,
@@ -44,12 +45,18 @@ def run(ctx: Context) -> Outcome:
     trouble = _judge_failures(ctx, states)
     if trouble:
         return trouble
-    waiting = {index for index, state in enumerate(states) if state is None or state.needed_bytes}
+    waiting = {
+        index
+        for index, state in enumerate(states)
+        if state is None or state.needed_bytes or (state.preparing and not state.look_again)
+    }
     if waiting:
         ctx.transfers.start(*(job for job in _jobs(ctx, provider, vm) if job.disk_index in waiting))
         states = [ctx.transfers.state(vmimport.uid, index) for index in range(len(vmimport.disks))]
     if all(_done(state) for state in states):
-        provider.discard_export(vm, complete=True)
+        removing = discard_export(ctx, provider, vm, complete=True)
+        if removing:
+            return removing
         total = sum(int(entry["diskSize"]) for entry in vmimport.disks)
         return Advance(
             Phase.CONVERT,
@@ -62,14 +69,15 @@ def run(ctx: Context) -> Outcome:
             ),
         )
     progress = _progress(vmimport.disks, states)
-    message = _sentence(progress, states)
     room = _room(ctx, states)
+    preparing = {key: state for key, state in _by_disk(ctx, states) if state.preparing}
     held_up = bool(room) and not any(state and state.status is TransferStatus.RUNNING for state in states)
-    reason = "ScratchSpaceInsufficient" if held_up else "Exporting"
+    reason = "ScratchSpaceInsufficient" if held_up else "PreparingDisks" if preparing else "Exporting"
+    doing = [f"disk {key}: {state.preparing}" for key, state in preparing.items()]
     return Wait(
-        ctx.settings.progress_seconds,
+        min([ctx.settings.progress_seconds, *(state.look_again for state in preparing.values())]),
         reason,
-        f"{message}; {room}" if room else message,
+        "; ".join([_sentence(progress, states), *doing, *([room] if room else [])]),
         Changes(
             disks=disk_entries(ctx, states),
             progress=progress,
@@ -88,6 +96,12 @@ def _room(ctx: Context, states: list[TransferState | None]) -> str:
         f"{count(len(needed), 'disk')} waiting until {format_bytes(max(needed))} are free on the scratch "
         f"volume, now {format_bytes(ctx.scratch.free_bytes())}"
     )
+
+
+def _by_disk(ctx: Context, states: list[TransferState | None]) -> list[tuple[str, TransferState]]:
+    """Pair the disks that have a state with it."""
+    pairs = zip(ctx.vmimport.disks, states, strict=True)
+    return [(str(entry["sourceDisk"]), state) for entry, state in pairs if state is not None]
 
 
 def _judge_failures(ctx: Context, states: list[TransferState | None]) -> Wait | None:
@@ -124,7 +138,9 @@ def _back_to_shutdown(ctx: Context, provider: Provider, vm: SourceVM, power: Pow
     message = f"the source VM is {power} again; what was read so far is dropped"
     if not ctx.transfers.cancel(ctx.vmimport.uid):
         return Wait(1, "StoppingTransfers", message)
-    provider.discard_export(vm, complete=False)
+    removing = discard_export(ctx, provider, vm, complete=False)
+    if removing:
+        return removing
     ctx.transfers.discard(ctx.vmimport.uid)
     return Advance(
         Phase.SHUTDOWN,
@@ -153,7 +169,7 @@ def _jobs(ctx: Context, provider: Provider, vm: SourceVM) -> list[DiskJob]:
                 size_bytes=disk.size_bytes,
                 source_key=source.key,
                 source_limit=source.max_transfers or ctx.settings.max_transfers_per_source,
-                open=functools.partial(provider.open_disk, vm, disk),
+                open=functools.partial(provider.open_disk, vm, disk, ctx.vmimport.export_id),
                 expected_bytes=min(disk.allocated_bytes or 0, disk.size_bytes),
                 source_bytes_per_second=source.max_bytes_per_second,
             )

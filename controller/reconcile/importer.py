@@ -197,8 +197,9 @@ class ImportReconciler:
                 bound.error("cleanup failed unexpectedly", exc_info=exc)
             message = f"deletion waits: {verdict.message}"
             self._record(vmimport, Verdict(verdict.reason, message, retryable=True), bound)
-            self._connections.refused(vmimport.uid, exc)
-            raise
+            if self._connections.refused(vmimport.uid, exc) or verdict.retry_after is None:
+                raise
+            return Result(verdict.retry_after)
         self._transfers.discard(vmimport.uid)
         self._forget(vmimport)
         obj: dict[str, Any] = copy.deepcopy(dict(vmimport.raw))
@@ -269,8 +270,9 @@ class ImportReconciler:
             bound.error("cleanup before a restart failed unexpectedly", exc_info=exc)
         message = f"restart waits: {verdict.message}"
         self._events.event(dict(vmimport.raw), "Warning", verdict.reason, message)
-        self._connections.refused(vmimport.uid, exc)
-        raise exc
+        if self._connections.refused(vmimport.uid, exc) or verdict.retry_after is None:
+            raise exc
+        return Result(verdict.retry_after)
 
     def _record(
         self, vmimport: VirtualMachineImport, outcome: Outcome | Verdict, bound: FilteringBoundLogger

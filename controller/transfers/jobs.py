@@ -73,6 +73,8 @@ class TransferState:
         error: Why it failed; an error with `reason` and `retryable`, or a defect.
         result: The image, once done.
         needed_bytes: Free bytes on the scratch volume that a queued job waits for; 0: it waits for its turn.
+        preparing: What the source does before the disk can be read; empty: nothing.
+        look_again: Seconds after which `start` looks whether it has done it.
     """
 
     status: TransferStatus
@@ -82,3 +84,5 @@ class TransferState:
     error: Exception | None = None
     result: DiskFile | None = None
     needed_bytes: int = 0
+    preparing: str = ""
+    look_again: float = 0.0

@@ -16,9 +16,12 @@ from controller.transfers.reading import DiskReader, Run
 from controller.transfers.room import Room
 from controller.transfers.throttle import Throttle
 from converters.errors import DiskFull
+from providers.errors import DiskNotReady
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from structlog.typing import FilteringBoundLogger
 
     from controller.runtime.clock import Clock
 
@@ -36,6 +39,8 @@ class TransferPool:
     * An import begins when the scratch volume has room for it beside what those that have begun will still
       need, see `controller.transfers.room`. A job that meets a full volume gives its room back and waits in
       the queue until there is more.
+    * A disk that its source has to prepare first waits in the queue, where it takes no thread but counts as
+      one that is read from its source. Every `start` looks again, when it is time.
     * A source is read no faster than its jobs say, whatever their number.
     * A complete image on the scratch volume is a job done, also after a restart of the process.
     * A job leaves nothing on the scratch volume unless it succeeds.
@@ -116,6 +121,8 @@ class TransferPool:
                     run.rate.per_second() if run.status is TransferStatus.RUNNING else 0,
                     run.error,
                     needed_bytes=run.needed_bytes if run.status is TransferStatus.QUEUED else 0,
+                    preparing=run.preparing,
+                    look_again=max(0.0, run.due - self._clock.monotonic()) if run.preparing else 0.0,
                 )
         record = self._scratch.record(import_uid, disk_index)
         if record is None:
@@ -199,12 +206,18 @@ class TransferPool:
             return
         running = [run for run in self._runs.values() if run.status is TransferStatus.RUNNING]
         per_import = Counter(run.job.import_uid for run in running)
-        per_source = Counter(run.job.source_key for run in running)
+        preparing = [run for run in self._runs.values() if run.preparing]
+        per_source = Counter(run.job.source_key for run in {*running, *preparing})
+        now = self._clock.monotonic()
         queued = [run for run in self._runs.values() if run.status is TransferStatus.QUEUED]
         self._look_for_room(queued)
         for _ in range(self._limit - len(running)):
             waiting = [
-                run for run in queued if not run.needed_bytes and per_source[run.job.source_key] < _limit(run)
+                run
+                for run in queued
+                if not run.needed_bytes
+                and run.due <= now
+                and per_source[run.job.source_key] - bool(run.preparing) < _limit(run)
             ]
             if not waiting:
                 return
@@ -214,7 +227,7 @@ class TransferPool:
             run.rate = MovingRate(self._clock)
             self._served[uid] = next(self._sequence)
             per_import[uid] += 1
-            per_source[run.job.source_key] += 1
+            per_source[run.job.source_key] += not run.preparing
             queued.remove(run)
             run.thread = threading.Thread(
                 target=self._work, args=(run,), name=f"transfer-{uid}-{run.job.disk_index}", daemon=True
@@ -275,24 +288,20 @@ class TransferPool:
         job = run.job
         log = _log.bind(uid=job.import_uid, disk=job.disk_index)
         started = self._clock.monotonic()
-        log.info("transfer started", bytes=job.size_bytes, source=job.source_key)
+        if not run.preparing:
+            log.info("transfer started", bytes=job.size_bytes, source=job.source_key)
         error: Exception | None = None
         try:
             self._reader.read(run, self._throttle(job))
         except Exception as exc:  # noqa: BLE001  # whatever it is, it ends the job and not the pool
             error = exc
-        seconds = round(self._clock.monotonic() - started, 1)
-        if error is None:
-            log.info("transfer done", bytes=job.size_bytes, seconds=seconds)
-        elif run.stop.is_set():
-            log.info("transfer cancelled", seconds=seconds)
-        elif isinstance(getattr(error, "reason", None), str):
-            log.warning("transfer failed", reason=error.reason, error=str(error), seconds=seconds)  # type: ignore[attr-defined]
-        else:
-            log.error("transfer failed", reason="InternalError", seconds=seconds, exc_info=error)
+        _tell_end(log, run, error, round(self._clock.monotonic() - started, 1))
         with self._lock:
             if error is None or run.stop.is_set():
                 del self._runs[job.import_uid, job.disk_index]
+            elif isinstance(error, DiskNotReady):
+                run.status, run.preparing = TransferStatus.QUEUED, str(error)
+                run.due = self._clock.monotonic() + error.retry_after
             elif isinstance(error, NO_ROOM):
                 run.status, run.insufficient = TransferStatus.QUEUED, self._free_bytes()
             else:
@@ -316,3 +325,16 @@ class TransferPool:
 
 def _limit(run: Run) -> int:
     return max(1, run.job.source_limit)
+
+
+def _tell_end(log: FilteringBoundLogger, run: Run, error: Exception | None, seconds: float) -> None:
+    if error is None:
+        log.info("transfer done", bytes=run.job.size_bytes, seconds=seconds)
+    elif run.stop.is_set():
+        log.info("transfer cancelled", seconds=seconds)
+    elif isinstance(error, DiskNotReady):
+        log.debug("disk is being prepared", what=str(error))
+    elif isinstance(getattr(error, "reason", None), str):
+        log.warning("transfer failed", reason=error.reason, error=str(error), seconds=seconds)  # type: ignore[attr-defined]
+    else:
+        log.error("transfer failed", reason="InternalError", seconds=seconds, exc_info=error)

@@ -49,6 +49,8 @@ class Run:
         stream: What is being read; to be closed by whoever sets `stop`.
         insufficient: Bytes that were free for it when it met a full volume.
         needed_bytes: Free bytes that it waits for.
+        preparing: What the source does before the disk can be read.
+        due: When to look whether it has done it (monotonic seconds).
     """
 
     job: DiskJob
@@ -62,6 +64,8 @@ class Run:
     error: Exception | None = None
     insufficient: int | None = None
     needed_bytes: int = 0
+    preparing: str = ""
+    due: float = 0.0
 
 
 class DiskReader:
@@ -117,6 +121,7 @@ class DiskReader:
             stream = job.open()
             try:
                 run.stream = stream
+                run.preparing = ""
                 if run.stop.is_set():  # while it was being opened: then nobody has closed it
                     raise Cancelled("stopped")
                 digest = self._decode(run, stream, throttle, partial)

@@ -83,7 +83,7 @@ class VmwareProvider:
         """Switch the VM on. Already on is success."""
         power.power_on(self._session, vm.id)
 
-    def open_disk(self, vm: SourceVM, disk: SourceDisk) -> NfcDiskStream:
+    def open_disk(self, vm: SourceVM, disk: SourceDisk, export_id: str) -> NfcDiskStream:  # noqa: ARG002  # a lease bears no mark; the journal knows it
         """Start reading one disk as a streamOptimized VMDK; the first disk of a VM opens its lease.
 
         Raises:
@@ -99,7 +99,7 @@ class VmwareProvider:
                 export = self._exports[vm.id] = ExportSession(self._session, self._policy, vm)
         return export.open_disk(disk)
 
-    def discard_export(self, vm: SourceVM, *, complete: bool) -> None:
+    def discard_export(self, vm: SourceVM, export_id: str, *, complete: bool) -> None:  # noqa: ARG002  # as above
         """End the VM's lease and whatever still reads from it; idempotent."""
         with self._lock:
             export = self._exports.get(vm.id)

@@ -16,7 +16,7 @@ from providers.errors import (
     SourceBusy,
     TransferInterrupted,
 )
-from tests.integration.vmware import MIB, in_background, provider_for, read
+from tests.integration.vmware import EXPORT, MIB, in_background, provider_for, read
 from tests.unit.fakes import eventually
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def test_all_disks_of_a_vm_are_read_at_once_on_one_lease(
     before = len(vcenter.state().leases)
     with ThreadPoolExecutor(3) as pool:
         received = list(pool.map(lambda disk: read(provider, vm, disk), vm.disks))
-    provider.discard_export(vm, complete=True)
+    provider.discard_export(vm, EXPORT, complete=True)
 
     by_key = {disk.key: data for disk, data in zip(vm.disks, received, strict=True)}
     assert by_key == {
@@ -50,10 +50,10 @@ def test_an_export_that_is_given_up_leaves_no_lease(
     vcenter: VCenter, provider: VmwareProvider, machine: str
 ) -> None:
     vm = provider.inspect(machine)
-    stream = provider.open_disk(vm, vm.disks[0])
+    stream = provider.open_disk(vm, vm.disks[0], EXPORT)
 
-    provider.discard_export(vm, complete=False)
-    provider.discard_export(vm, complete=False)
+    provider.discard_export(vm, EXPORT, complete=False)
+    provider.discard_export(vm, EXPORT, complete=False)
 
     assert vcenter.state().leases[-1].state == "error"
     assert vcenter.state().alive_leases == ()
@@ -65,8 +65,8 @@ def test_an_export_can_be_started_again_after_it_was_given_up(
     provider: VmwareProvider, machine: str, files: list[Path]
 ) -> None:
     vm = provider.inspect(machine)
-    provider.open_disk(vm, vm.disks[0]).close()
-    provider.discard_export(vm, complete=False)
+    provider.open_disk(vm, vm.disks[0], EXPORT).close()
+    provider.discard_export(vm, EXPORT, complete=False)
 
     assert read(provider, vm, vm.disks[0]) == files[0].read_bytes()
 
@@ -75,7 +75,7 @@ def test_closing_the_provider_gives_back_leases_and_logs_out(
     vcenter: VCenter, provider: VmwareProvider, machine: str
 ) -> None:
     vm = provider.inspect(machine)
-    provider.open_disk(vm, vm.disks[0])
+    provider.open_disk(vm, vm.disks[0], EXPORT)
 
     provider.close()
 
@@ -88,7 +88,7 @@ def test_a_vm_that_is_on_is_not_exported(vcenter: VCenter, provider: VmwareProvi
     vcenter.set_power(machine, "on")
 
     with pytest.raises(InvalidPowerState, match="poweredOn"):
-        provider.open_disk(vm, vm.disks[0])
+        provider.open_disk(vm, vm.disks[0], EXPORT)
 
 
 def test_a_vm_that_somebody_else_exports_is_busy(
@@ -96,9 +96,9 @@ def test_a_vm_that_somebody_else_exports_is_busy(
 ) -> None:
     vm = provider.inspect(machine)
     with closing(provider_for(vcenter)) as other:
-        other.open_disk(vm, vm.disks[0])
+        other.open_disk(vm, vm.disks[0], EXPORT)
         with pytest.raises(SourceBusy):
-            provider.open_disk(vm, vm.disks[0])
+            provider.open_disk(vm, vm.disks[0], EXPORT)
 
 
 def test_a_lease_that_fails_tells_why_and_the_next_one_is_tried(
@@ -108,7 +108,7 @@ def test_a_lease_that_fails_tells_why_and_the_next_one_is_tried(
     vcenter.fault("lease_error", vm=machine, fault="FileLocked", detail={"file": "[LocalDS_0] x.vmdk"})
 
     with pytest.raises(ExportFailed, match="FileLocked"):
-        provider.open_disk(vm, vm.disks[0])
+        provider.open_disk(vm, vm.disks[0], EXPORT)
     assert read(provider, vm, vm.disks[0]) == files[0].read_bytes()
 
 
@@ -125,7 +125,7 @@ def test_a_missing_export_privilege_is_named(
     )
 
     with pytest.raises(PermissionDenied, match=r"VApp\.Export"):
-        provider.open_disk(vm, vm.disks[0])
+        provider.open_disk(vm, vm.disks[0], EXPORT)
 
 
 @pytest.mark.parametrize("ends", ["discard", "close"])
@@ -134,11 +134,11 @@ def test_waiting_for_a_lease_ends_with_the_export(
 ) -> None:
     vcenter.settings(lease_initializing_seconds=60)
     vm = provider.inspect(machine)
-    waiting, raised = in_background(lambda: provider.open_disk(vm, vm.disks[0]))
+    waiting, raised = in_background(lambda: provider.open_disk(vm, vm.disks[0], EXPORT))
     eventually(lambda: vcenter.state().alive_leases)
 
     if ends == "discard":
-        provider.discard_export(vm, complete=False)
+        provider.discard_export(vm, EXPORT, complete=False)
     else:
         provider.close()
     waiting.join()
@@ -152,7 +152,7 @@ def test_a_lease_that_vanishes_before_it_is_ready_is_not_waited_for(
 ) -> None:
     vcenter.settings(lease_initializing_seconds=60)
     vm = provider.inspect(machine)
-    waiting, raised = in_background(lambda: provider.open_disk(vm, vm.disks[0]))
+    waiting, raised = in_background(lambda: provider.open_disk(vm, vm.disks[0], EXPORT))
     eventually(lambda: vcenter.state().alive_leases)
 
     vcenter.expire_sessions()
@@ -167,7 +167,7 @@ def test_a_lease_is_kept_alive_while_no_byte_flows(
 ) -> None:
     vcenter.settings(lease_timeout_seconds=1)
     vm = provider.inspect(machine)
-    stream = provider.open_disk(vm, vm.disks[0])
+    stream = provider.open_disk(vm, vm.disks[0], EXPORT)
     stream.report(0.5)
     before = vcenter.state().calls.get("HttpNfcLeaseProgress", 0)
 
@@ -184,7 +184,7 @@ def test_an_ended_export_is_not_kept_alive(vcenter: VCenter, provider: VmwarePro
     vm = provider.inspect(machine)
     threads = threading.active_count()
     read(provider, vm, vm.disks[0])
-    provider.discard_export(vm, complete=True)
+    provider.discard_export(vm, EXPORT, complete=True)
 
     eventually(lambda: threading.active_count() == threads)
 
@@ -221,4 +221,4 @@ def test_a_disk_that_the_export_lacks_is_told_with_those_it_has(
     missing = stranger.disks[0].__class__(key="scsi3:9", name="x.vmdk", size_bytes=MIB)
 
     with pytest.raises(ExportFailed, match=r"scsi3:9 .*it holds nvme0:0, sata0:0, scsi0:0"):
-        provider.open_disk(vm, missing)
+        provider.open_disk(vm, missing, EXPORT)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from providers.errors import TransferInterrupted, Unreachable
-from tests.integration.vmware import MIB, in_background, persistently, read
+from tests.integration.vmware import EXPORT, MIB, in_background, persistently, read
 from tests.lab.vcenter_model import Disk
 from tests.unit.fakes import eventually
 
@@ -35,7 +35,7 @@ def test_a_disk_that_breaks_is_read_again_without_disturbing_the_others(
 ) -> None:
     monkeypatch.setattr("providers.vmware.stream.IDLE_TIMEOUT", 0.5)
     vm = provider.inspect(machine)
-    other = provider.open_disk(vm, vm.disks[1])
+    other = provider.open_disk(vm, vm.disks[1], EXPORT)
     leases = len(vcenter.state().leases)
     vcenter.fault(kind, vm=machine, disk=vm.disks[0].handle, after_bytes=MIB)
 
@@ -53,7 +53,7 @@ def test_a_reader_that_is_blocked_ends_when_its_stream_is_closed(
 ) -> None:
     vm = provider.inspect(machine)
     vcenter.fault("stall", vm=machine, disk=vm.disks[0].handle, after_bytes=MIB)
-    stream = provider.open_disk(vm, vm.disks[0])
+    stream = provider.open_disk(vm, vm.disks[0], EXPORT)
     received = []
 
     def drain() -> None:
@@ -65,7 +65,7 @@ def test_a_reader_that_is_blocked_ends_when_its_stream_is_closed(
     if ends == "stream":
         stream.close()
     elif ends == "export":
-        provider.discard_export(vm, complete=False)
+        provider.discard_export(vm, EXPORT, complete=False)
     else:
         provider.close()
     reader.join()
@@ -79,14 +79,14 @@ def test_giving_up_an_export_is_repeated_when_the_source_was_away(
 ) -> None:
     vm = provider.inspect(machine)
     threads = threading.active_count()
-    provider.open_disk(vm, vm.disks[0])
+    provider.open_disk(vm, vm.disks[0], EXPORT)
     vcenter.settings(down=True)
     with pytest.raises(Unreachable):
-        provider.discard_export(vm, complete=False)
+        provider.discard_export(vm, EXPORT, complete=False)
     eventually(lambda: threading.active_count() == threads)  # nobody keeps it alive meanwhile
     vcenter.settings(down=False)
 
-    provider.discard_export(vm, complete=False)
+    provider.discard_export(vm, EXPORT, complete=False)
 
     assert vcenter.state().alive_leases == ()
 
@@ -95,10 +95,10 @@ def test_an_export_that_could_not_be_given_up_does_not_stand_in_the_way_of_the_n
     vcenter: VCenter, provider: VmwareProvider, machine: str, files: list[Path]
 ) -> None:
     vm = provider.inspect(machine)
-    provider.open_disk(vm, vm.disks[0])
+    provider.open_disk(vm, vm.disks[0], EXPORT)
     vcenter.settings(down=True)
     with pytest.raises(Unreachable):
-        provider.discard_export(vm, complete=False)
+        provider.discard_export(vm, EXPORT, complete=False)
     vcenter.settings(down=False)
 
     assert read(provider, vm, vm.disks[0]) == files[0].read_bytes()
@@ -128,7 +128,7 @@ def test_nothing_is_left_of_many_exports_that_failed_in_every_way(
         for disk, file in zip(vm.disks, files, strict=False):
             received = persistently(lambda: read(provider, vm, disk))  # noqa: B023  # used at once
             assert received == file.read_bytes()
-        persistently(lambda: provider.discard_export(vm, complete=number % 2 == 0))
+        persistently(lambda: provider.discard_export(vm, EXPORT, complete=number % 2 == 0))
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(export, range(len(names))))

@@ -9,7 +9,7 @@ import pytest
 
 from providers.base import TLSPolicy
 from providers.errors import CertificateNotTrusted, TransferInterrupted
-from tests.integration.vmware import provider_for, read
+from tests.integration.vmware import EXPORT, provider_for, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,7 @@ def test_an_esxi_host_that_nothing_vouches_for_is_asked_for_nothing(
         vm = provider.inspect(machine)
 
         with pytest.raises(CertificateNotTrusted):
-            provider.open_disk(vm, vm.disks[0])
+            provider.open_disk(vm, vm.disks[0], EXPORT)
         assert vcenter.state().vm(machine).disks[0].gets == 0
 
 
@@ -78,7 +78,7 @@ def test_the_ticket_is_never_told(vcenter: VCenter, provider: VmwareProvider, ma
     vcenter.fault("status", vm=machine, status=404)
 
     with pytest.raises(TransferInterrupted) as refusal:
-        provider.open_disk(vm, vm.disks[0])
+        provider.open_disk(vm, vm.disks[0], EXPORT)
 
     assert "404" in str(refusal.value)
     assert "nfc/" not in str(refusal.value)
@@ -111,9 +111,9 @@ def test_a_host_that_changes_its_certificate_in_the_middle_is_not_read_from(
 ) -> None:
     with closing(provider_for(vcenter, TLSPolicy(fingerprint=vcenter.fingerprint))) as provider:
         vm = provider.inspect(machine)
-        provider.open_disk(vm, vm.disks[0]).close()
+        provider.open_disk(vm, vm.disks[0], EXPORT).close()
         vcenter.new_certificate("esxi", self_signed=True)
 
         with pytest.raises(CertificateNotTrusted):
-            provider.open_disk(vm, vm.disks[1])
+            provider.open_disk(vm, vm.disks[1], EXPORT)
         assert [disk.gets for disk in vcenter.state().vm(machine).disks][1] == 0

@@ -13,7 +13,7 @@ from controller.scratch import Scratch
 from providers.base import SourceConfig, SourceKind, TLSPolicy
 from providers.errors import SourceBusy, Unreachable
 from providers.vmware.provider import VmwareProvider
-from tests.integration.vmware import MIB, disk_file
+from tests.integration.vmware import EXPORT, MIB, disk_file
 from tests.lab.vcenter import VCenter
 from tests.lab.vcenter_model import Disk
 
@@ -45,7 +45,7 @@ def started(vcenter: VCenter, scratch: Path, key: str = KEY) -> VmwareProvider:
 def leave_an_export_open(provider: VmwareProvider) -> None:
     """Do what a process has done that is killed in the middle of an export: nothing ends it."""
     vm = provider.inspect("web")
-    provider.open_disk(vm, vm.disks[0]).close()
+    provider.open_disk(vm, vm.disks[0], EXPORT).close()
     lease = provider._exports[vm.id]._lease
     assert lease is not None
     lease._ended.set()  # its thread dies with it
@@ -63,7 +63,7 @@ def test_the_next_process_ends_lease_and_session_and_exports_again(vcenter: VCen
     vm = second.inspect("web")
     assert alive(vcenter) == []
     assert vcenter.state().sessions == 1
-    second.open_disk(vm, vm.disks[0]).close()
+    second.open_disk(vm, vm.disks[0], EXPORT).close()
     second.close()
     assert (alive(vcenter), vcenter.state().sessions) == ([], 0)
     assert list((tmp_path / ".open").iterdir()) == []
@@ -153,7 +153,7 @@ def test_without_a_journal_a_second_export_waits_for_the_lease(vcenter: VCenter,
     second = started(vcenter, tmp_path / "other")
     vm = second.inspect("web")
     with pytest.raises(SourceBusy, match="TaskInProgress"):
-        second.open_disk(vm, vm.disks[0])
+        second.open_disk(vm, vm.disks[0], EXPORT)
     vcenter.expire_leases()
-    second.open_disk(vm, vm.disks[0]).close()
+    second.open_disk(vm, vm.disks[0], EXPORT).close()
     second.close()

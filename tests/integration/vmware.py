@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MIB = 1 << 20
+EXPORT = "0c5e7c0e-8f0f-4a55-9df7-8a1d4bb1a0a1-a1b2c3"
 
 
 def provider_for(
@@ -39,7 +40,7 @@ def disk_file(path: Path, size: int = MIB, seed: int = 0) -> Path:
 
 
 def read(provider: VmwareProvider, vm: SourceVM, disk: SourceDisk) -> bytes:
-    with closing(provider.open_disk(vm, disk)) as stream:
+    with closing(provider.open_disk(vm, disk, EXPORT)) as stream:
         return b"".join(stream.chunks())
 
 
