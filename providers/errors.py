@@ -179,3 +179,56 @@ class DiscardNotDone(NotYet):
     """Surfaces while the source removes what an export has made there; the message says what is left."""
 
     reason = "DiscardingExport"
+
+
+class DigestMismatch(TransferInterrupted):
+    """Surfaces when a disk's file came with other bytes than its source says. It is read again at once."""
+
+    reason = "ChecksumMismatch"
+
+
+class SourceCorrupt(ProviderError):
+    """Surfaces when a file had the same wrong bytes twice: it is wrong at the source, not on the way."""
+
+    reason = "ChecksumMismatch"
+    retryable = False
+
+
+class SourceChanged(ProviderError):
+    """Surfaces when a file is another one than when the VM was described; the import has to start again."""
+
+    reason = "SourceChanged"
+    retryable = False
+
+
+class SourceFileNotFound(ProviderError):
+    """Surfaces when there is nothing at the URL (yet)."""
+
+    reason = "FileNotFound"
+
+
+class RedirectRefused(ProviderError):
+    """Surfaces when a server sends us to where we do not go: out of HTTPS, to another scheme, in circles."""
+
+    reason = "RedirectRefused"
+
+
+class ArchiveInvalid(ProviderError):
+    """Surfaces when an OVA is no tar archive with a descriptor, or contradicts itself."""
+
+    reason = "ArchiveInvalid"
+    retryable = False
+
+
+class DescriptorInvalid(ProviderError):
+    """Surfaces when an OVF descriptor cannot be understood as one; the message names the place."""
+
+    reason = "DescriptorInvalid"
+    retryable = False
+
+
+class ManifestInvalid(ProviderError):
+    """Surfaces when the manifest of an OVA is none; the message names the line."""
+
+    reason = "ManifestInvalid"
+    retryable = False
