@@ -1,7 +1,8 @@
 """Conversion by `qemu-img`, for formats that need random access. The only place that starts a process.
 
 The program gets an image that may be hostile: its format is always named and never probed, images that refer
-to other files are refused before, memory is limited, and it dies with us.
+to other files are refused before, and QEMU is told to open no backing file whatever the image says; memory is
+limited, and it dies with us.
 """
 
 from __future__ import annotations
@@ -60,8 +61,9 @@ def convert(
         Cancelled: `stop` was set.
     """
     refuse_references(src, image_format)
-    source = os.fspath(src.absolute())  # an absolute path is never taken for `protocol:...`
-    info = _run(["info", "-f", image_format, "--output=json", source], stop)
+    file = {"driver": "file", "filename": os.fspath(src.absolute())}
+    source = "json:" + json.dumps({"driver": image_format, "file": file, "backing": None})
+    info = _run(["info", "--output=json", source], stop)
     try:
         actual = int(json.loads(info)["virtual-size"])
     except (ValueError, KeyError, TypeError) as exc:
@@ -74,7 +76,7 @@ def convert(
         if percents:
             on_progress(min(size_bytes, int(size_bytes * float(percents[-1]) / 100)))
 
-    command = ["convert", "-p", "-n", "--target-is-zero", "-S", "64k", "-f", image_format, "-O", "raw"]
+    command = ["convert", "-p", "-n", "--target-is-zero", "-S", "64k", "-O", "raw"]
     _run([*command, source, os.fspath(dst.absolute())], stop, on_output)
     on_progress(size_bytes)
 

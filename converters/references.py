@@ -1,6 +1,7 @@
 """Images that point to other files: refused before `qemu-img` opens them, which would follow.
 
-A qcow2 may name a backing file or an external data file, a VMDK a parent or extents: any path it likes.
+A qcow2 may name a backing file or an external data file, a VMDK a parent or extents: any path it likes. A
+differencing VHD names its parent too; `qemu-img` does not look for it, and takes what is missing for zeros.
 """
 
 from __future__ import annotations
@@ -23,8 +24,19 @@ _QCOW2_FEATURES = struct.Struct(">Q")
 _QCOW2_FEATURES_AT = 72
 _QCOW2_EXTERNAL_DATA = 1 << 2
 
+# QEMU takes the descriptor from behind the header, wherever the header says it is, and its length from nowhere
+# (block/vmdk.c, `desc_offset` and DESC_SIZE), and a parent from its name alone, whatever its identifier.
+_DESCRIPTOR_SECTORS = 20
 _MAX_DESCRIPTOR_SECTORS = 128
+_PARENT_NAME = b"parentfilenamehint"
 _NO_PARENT = "ffffffff"
+
+# "Virtual Hard Disk Image Format Specification": the footer, of which all but fixed disks have a copy in front.
+_VHD_COOKIE = b"conectix"
+_VHD_FOOTER_BYTES = 512
+_VHD_TYPE = struct.Struct(">I")
+_VHD_TYPE_AT = 60
+_VHD_DIFFERENCING = 4
 
 
 def refuse_references(path: Path, image_format: DiskFormat) -> None:
@@ -34,11 +46,13 @@ def refuse_references(path: Path, image_format: DiskFormat) -> None:
         UnsupportedFormat: it refers to another file.
         CorruptImage: its header cannot be understood.
     """
-    # qemu's drivers of the other formats open no second file: they refuse differencing disks themselves.
+    # QEMU's drivers of VHDX and VDI refuse differencing disks themselves.
     if image_format is DiskFormat.QCOW2:
         _check_qcow2(_read(path, 0, HEAD_BYTES))
     elif image_format is DiskFormat.VMDK:
         _check_vmdk(path)
+    elif image_format is DiskFormat.VHD:
+        _check_vhd(path)
 
 
 def _check_qcow2(head: bytes) -> None:
@@ -60,12 +74,26 @@ def _check_vmdk(path: Path) -> None:
     header = parse_header(head.ljust(HEAD_BYTES, b"\0"))
     if not header.capacity:
         raise UnsupportedFormat("the VMDK keeps its data in other files")
-    if header.descriptor_offset:
-        length = min(header.descriptor_sectors, _MAX_DESCRIPTOR_SECTORS) * SECTOR_BYTES
-        descriptor = _read(path, header.descriptor_offset * SECTOR_BYTES, length)
-        for parent in re.findall(rb"parentCID\s*=\s*(\w*)", descriptor, re.IGNORECASE):
-            if parent.decode("ascii", "replace").lower() != _NO_PARENT:
-                raise UnsupportedFormat("the VMDK is a delta disk: it needs its parent")
+    length = min(header.descriptor_sectors, _MAX_DESCRIPTOR_SECTORS) * SECTOR_BYTES
+    for descriptor in (
+        _read(path, SECTOR_BYTES, _DESCRIPTOR_SECTORS * SECTOR_BYTES),
+        _read(path, header.descriptor_offset * SECTOR_BYTES, length),
+    ):
+        parents = re.findall(rb"parentCID\s*=\s*(\w*)", descriptor, re.IGNORECASE)
+        if _PARENT_NAME in descriptor.lower() or any(
+            parent.decode("ascii", "replace").lower() != _NO_PARENT for parent in parents
+        ):
+            raise UnsupportedFormat("the VMDK is a delta disk: it needs its parent")
+
+
+def _check_vhd(path: Path) -> None:
+    size = path.stat().st_size
+    for at in (0, max(0, size - _VHD_FOOTER_BYTES)):
+        footer = _read(path, at, _VHD_FOOTER_BYTES)
+        if len(footer) == _VHD_FOOTER_BYTES and footer.startswith(_VHD_COOKIE):
+            (kind,) = _VHD_TYPE.unpack_from(footer, _VHD_TYPE_AT)
+            if kind == _VHD_DIFFERENCING:
+                raise UnsupportedFormat("the VHD is a differencing disk: it needs its parent")
 
 
 def _read(path: Path, offset: int, length: int) -> bytes:

@@ -122,6 +122,48 @@ def vmdk_with_parent(folder: Path) -> bytes:
     return image.replace(b"parentCID=ffffffff", b"parentCID=12345678")
 
 
+def vmdk_with_parent_by_name(folder: Path) -> bytes:
+    """Its identifier says that it has no parent; QEMU goes by the name, from there to an extent of ours."""
+    secret, parent = folder / "secret", folder / "parent"
+    secret.write_bytes(b"of another tenant".ljust(SIZE, b"."))
+    extent = f'RW {SIZE // 512} FLAT "{secret}" 0\n'
+    head = "# Disk DescriptorFile\nversion=1\nCID=ffffffff\nparentCID=ffffffff\n"
+    parent.write_text(f'{head}createType="monolithicFlat"\n{extent}')
+    image = bytearray(qemu_encode(bytes(SIZE), folder, "vmdk"))
+    descriptor = f'{head}parentFileNameHint="{parent}"\ncreateType="monolithicSparse"\n'
+    image[512 : 512 + 20 * 512] = descriptor.encode().ljust(20 * 512, b"\0")
+    return bytes(image)
+
+
+def vmdk_with_two_descriptors(folder: Path) -> bytes:
+    """Its header points to a harmless descriptor; QEMU reads the one behind the header."""
+    image = bytearray(vmdk_with_parent_by_name(folder))
+    harmless = b"# Disk DescriptorFile\nversion=1\nCID=ffffffff\nparentCID=ffffffff\n"
+    struct.pack_into("<QQ", image, 28, len(image) // 512, 1)
+    return bytes(image) + harmless.ljust(512, b"\0")
+
+
+def differencing_vhd(folder: Path) -> bytes:
+    """QEMU takes what is in its parent for zeros."""
+    image = bytearray(qemu_encode(mixed_disk(SIZE), folder, "vpc", "force_size=on"))
+    for at in (0, len(image) - 512):
+        struct.pack_into(">II", image, at + 60, 4, 0)
+        struct.pack_into(">I", image, at + 64, ~sum(image[at : at + 512]) & 0xFFFF_FFFF)
+    return bytes(image)
+
+
+HOSTILE_PARENTS = [vmdk_with_parent_by_name, vmdk_with_two_descriptors]
+
+
+@pytest.mark.parametrize("make", HOSTILE_PARENTS)
+def test_qemu_opens_no_parent_even_if_the_check_were_outwitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], bytes]
+) -> None:
+    monkeypatch.setattr(qemu_img, "refuse_references", lambda *_: None)
+    raw, _, _ = decode("vmdk", [make(tmp_path)], tmp_path / "disk", SIZE)
+    assert raw == bytes(SIZE)
+
+
 @pytest.mark.parametrize(
     ("image_format", "make"),
     [
@@ -130,6 +172,8 @@ def vmdk_with_parent(folder: Path) -> bytes:
         ("vmdk", vmdk_descriptor),
         ("vmdk", vmdk_without_capacity),
         ("vmdk", vmdk_with_parent),
+        *(("vmdk", make) for make in HOSTILE_PARENTS),
+        ("vpc", differencing_vhd),
     ],
 )
 def test_an_image_that_refers_to_another_file_is_refused(
