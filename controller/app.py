@@ -11,15 +11,17 @@ from typing import Final
 
 import structlog
 
-from controller import interest, kinds
+from controller import errors, interest, kinds
 from controller.api import names
 from controller.api.phase import Phase
 from controller.config import Settings
 from controller.connections import Connections
+from controller.gauges import BY_PHASE, Gauges, kind_of
 from controller.health import HealthServer
 from controller.imageserver import ImageServer
 from controller.kube.access import own_namespace
 from controller.kube.client import KubeClient
+from controller.kube.errors import KubeError
 from controller.kube.events import EventRecorder
 from controller.kube.lease import KubeLeaseStore
 from controller.kube.resource import Resource
@@ -37,6 +39,8 @@ from controller.runtime.workqueue import WorkQueue
 from controller.scratch import Scratch, ScratchError
 from controller.targets import TargetNames
 from controller.transfers import DiskJob, TransferPool
+from converters.errors import ConversionError
+from providers.errors import ProviderError
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +54,6 @@ LEAVE_SECONDS: Final = 5.0  # for a renewal that is under way
 
 _BY_UID: Final = "uid"
 _BY_SOURCE: Final = "source"
-_BY_PHASE: Final = "phase"
 
 
 class App:
@@ -71,7 +74,12 @@ class App:
         self._settings = settings
         self._clock = SystemClock()
         self._stopping = threading.Event()
-        self.metrics = Metrics(phases=[phase.value for phase in Phase], source_kinds=list(kinds.SOURCES))
+        self.metrics = Metrics(
+            phases=[phase.value for phase in Phase],
+            source_kinds=list(kinds.SOURCES),
+            retry_reasons=_reasons(retryable=True),
+            failure_reasons=_reasons(retryable=False),
+        )
         self.gave_up = False
         self._give_up = give_up
         self._leaving = threading.Event()
@@ -295,7 +303,7 @@ class App:
         store = self._imports.store
         store.add_index(_BY_UID, lambda obj: [obj["metadata"]["uid"]])
         store.add_index(_BY_SOURCE, interest.source_keys)
-        store.add_index(_BY_PHASE, lambda obj: [(obj.get("status") or {}).get("phase", "")])
+        store.add_index(BY_PHASE, lambda obj: [(obj.get("status") or {}).get("phase") or Phase.PREFLIGHT])
         self._imports.add_handler(
             on_add=self._import_added,
             on_update=self._import_updated,
@@ -312,12 +320,16 @@ class App:
                 on_update=self._product_updated,
                 on_delete=self._product_changed,
             )
-        for kind in self._sources:
-            self.metrics.transfer_rate.labels(kind).set_function(functools.partial(self._rate, kind))
-        for phase in Phase:
-            self.metrics.imports.labels(phase.value).set_function(
-                functools.partial(store.count, _BY_PHASE, phase.value)
+        self.metrics.registry.register(
+            Gauges(
+                imports=store,
+                sources={kind: informer.store for kind, informer in self._sources.items()},
+                transfers=self._transfers,
+                scratch=self._scratch,
+                acts=self._acting.is_set,
+                clock=self._clock,
             )
+        )
 
     def _import_added(self, obj: Object) -> None:
         """Enqueue an import unless it rests: thousands of finished ones must not delay a start."""
@@ -359,10 +371,7 @@ class App:
             self._import_queue.add(object_key(obj))
 
     def _count_bytes(self, job: DiskJob, count: int) -> None:
-        self.metrics.bytes_transferred.labels(_kind_of(job.source_key)).inc(count)
-
-    def _rate(self, kind: str) -> int:
-        return sum(rate for key, rate in self._transfers.rates().items() if _kind_of(key) == kind)
+        self.metrics.bytes_transferred.labels(kind_of(job.source_key)).inc(count)
 
     def _unready(self) -> list[str]:
         reasons = [f"{i.name} not known yet" for i in (self._imports,) if not i.has_synced()]
@@ -375,5 +384,8 @@ class App:
         return reasons
 
 
-def _kind_of(source_key: str) -> str:
-    return source_key.partition("/")[0]
+def _reasons(*, retryable: bool) -> list[str]:
+    """Return the reasons of errors of one sort, so that their counters start at 0."""
+    bases = errors.StepError, ProviderError, ConversionError, KubeError
+    found = errors.kinds_of(*bases)
+    return sorted({kind.reason for kind in found if kind.retryable is retryable})  # type: ignore[attr-defined]

@@ -89,6 +89,14 @@ class StatusMissing(StepError):
     reason = "StatusMissing"
 
 
+def kinds_of(*bases: type[Exception]) -> list[type[Exception]]:
+    """Return the given kinds of errors and all that derive from them, as far as they are imported."""
+    found = dict.fromkeys(bases)
+    for base in bases:
+        found |= dict.fromkeys(kinds_of(*base.__subclasses__()))
+    return list(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What an exception means for the pass that raised it.

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from controller.api import names
+from controller.api import conditions, names
 from controller.api.phase import TERMINAL, Phase
 from controller.runtime.listwatch import Object
 
 _SLIM_STATUS: Final = ("phase", "importStatus", "observedGeneration", "importedVirtualMachineName")
+_SLIM_STATUS_UNDER_WAY: Final = (*_SLIM_STATUS, "phaseStartTime")
+REASON: Final = "reason"
+"""Where a slim import under way keeps the reason of its condition Succeeded, in `status`."""
 
 
 def asks(obj: Object) -> tuple[Any, ...]:
@@ -69,10 +72,16 @@ def slim_import(obj: Object) -> Object:
     """Keep of an import what handlers and indexes look at; a pass reads the whole of it live."""
     meta, status = obj["metadata"], obj.get("status") or {}
     kept = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp", "finalizers")
+    ended = status.get("phase") in {phase.value for phase in TERMINAL}
+    fields = _SLIM_STATUS if ended else _SLIM_STATUS_UNDER_WAY
+    slim = {name: status[name] for name in fields if name in status}
+    summary = conditions.find(status.get("conditions") or (), conditions.SUCCEEDED)
+    if summary and not ended:
+        slim[REASON] = summary.get("reason")
     return {
         "apiVersion": obj.get("apiVersion"),
         "kind": obj.get("kind"),
         "metadata": {name: meta[name] for name in kept if name in meta},
         "spec": {"sourceCluster": (obj.get("spec") or {}).get("sourceCluster")},
-        "status": {name: status[name] for name in _SLIM_STATUS if name in status},
+        "status": slim,
     }

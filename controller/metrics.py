@@ -36,13 +36,11 @@ _QUEUE_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10
 
 
 class Metrics:
-    """The registry and its metrics; one per process.
+    """The registry and its metrics; one per process. What is asked for at a scrape is in `gauges`.
 
     Attributes:
-        imports: Gauge by `phase`: imports that are in it now.
         phase_duration: Histogram by `phase`: seconds that imports spent in it.
         bytes_transferred: Counter by `source_kind`: bytes read from sources.
-        transfer_rate: Gauge by `source_kind`: bytes of virtual disks per second being read now.
         retries: Counter by `reason`: steps that are tried again.
         failures: Counter by `reason`: imports that ended Failed or Invalid.
         api_requests: Counter by `verb` and `code`: requests to the Kubernetes API.
@@ -54,20 +52,21 @@ class Metrics:
         *,
         phases: Iterable[str] = (),
         source_kinds: Iterable[str] = (),
-        reasons: Iterable[str] = (),
+        retry_reasons: Iterable[str] = (),
+        failure_reasons: Iterable[str] = (),
     ) -> None:
         """Start all label sets that are known beforehand at 0.
 
         Args:
             phases: Values of `phase`.
             source_kinds: Values of `source_kind`.
-            reasons: Values of `reason` that alerts ask for; others begin with their first increase.
+            retry_reasons: Values of `reason` of what is tried again; others begin with their first increase.
+            failure_reasons: The same of what ends an import.
         """
         # A `_created` series beside every counter tells nobody anything.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()
         self.registry = registry
-        self.imports = Gauge("imports", "Imports by phase.", ["phase"], namespace=PREFIX, registry=registry)
         self.phase_duration = Histogram(
             "phase_duration_seconds",
             "Time imports spent in a phase.",
@@ -79,13 +78,6 @@ class Metrics:
         self.bytes_transferred = Counter(
             "transferred_bytes",
             "Bytes read from sources.",
-            ["source_kind"],
-            namespace=PREFIX,
-            registry=registry,
-        )
-        self.transfer_rate = Gauge(
-            "transfer_bytes_per_second",
-            "Bytes of virtual disks per second being read from sources.",
             ["source_kind"],
             namespace=PREFIX,
             registry=registry,
@@ -112,13 +104,12 @@ class Metrics:
         )
         ProcessCollector(registry=registry)
         for phase in phases:
-            self.imports.labels(phase)
             self.phase_duration.labels(phase)
         for kind in source_kinds:
             self.bytes_transferred.labels(kind)
-            self.transfer_rate.labels(kind)
-        for reason in reasons:
+        for reason in retry_reasons:
             self.retries.labels(reason)
+        for reason in failure_reasons:
             self.failures.labels(reason)
         for verb in _VERBS:
             self.api_requests.labels(verb, "error")

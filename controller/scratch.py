@@ -212,6 +212,11 @@ class Scratch:
         with _refusals("the scratch volume cannot be examined"):
             return shutil.disk_usage(self._root).free
 
+    def size_bytes(self) -> int:
+        """Return the size of the volume."""
+        with _refusals("the scratch volume cannot be examined"):
+            return shutil.disk_usage(self._root).total
+
     def _directory(self, import_uid: str) -> Path:
         if not _UID.fullmatch(import_uid):
             raise ValueError(f"{import_uid!r} is no UID")

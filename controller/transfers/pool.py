@@ -139,6 +139,16 @@ class TransferPool:
                     rates[run.job.source_key] += run.rate.per_second()
         return rates
 
+    def counts(self) -> dict[str, int]:
+        """Return how many jobs there are: `running`, `queued`, `waiting_for_room`, `failed`."""
+        words = {TransferStatus.RUNNING: "running", TransferStatus.FAILED: "failed"}
+        counts = {"running": 0, "queued": 0, "waiting_for_room": 0, "failed": 0}
+        with self._lock:
+            for run in self._runs.values():
+                waits = "waiting_for_room" if run.needed_bytes else "queued"
+                counts[words.get(run.status, waits)] += 1
+        return counts
+
     def cancel(self, import_uid: str) -> bool:
         """Stop every job of an import; return whether none runs any more.
 

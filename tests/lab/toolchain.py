@@ -93,6 +93,8 @@ DEBIAN_PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
     "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf",
 }
+PROMETHEUS, PROMTOOL = ("prometheus", "usr/bin/prometheus"), ("prometheus", "usr/bin/promtool")
+UNPACKED_PROGRAMS = (PROMETHEUS, PROMTOOL)
 
 
 def cache_dir() -> Path:
@@ -157,7 +159,7 @@ def unpacked_program(package: str, program: str) -> Path:
             with Progress(f"fetching {package}"), tempfile.TemporaryDirectory(dir=cache_dir()) as temporary:
                 Path(temporary).chmod(0o755)  # apt writes as a user of its own, where it can
                 try:
-                    _run(["apt-get", "download", package], directory=Path(temporary))
+                    _download(package, Path(temporary))
                     (archive,) = Path(temporary).glob("*.deb")
                     _run(["dpkg-deb", "--extract", archive, f"{temporary}/unpacked"])
                 except (LabError, FileNotFoundError) as exc:
@@ -165,6 +167,15 @@ def unpacked_program(package: str, program: str) -> Path:
                 home.parent.mkdir(exist_ok=True)
                 Path(temporary, "unpacked").rename(home)
     return home / program
+
+
+def _download(package: str, directory: Path) -> None:
+    command = ["apt-get", "download", package]
+    try:
+        _run(command, directory=directory)
+    except LabError:  # lists that are missing, or older than what they name
+        _run(["apt-get", "update"])
+        _run(command, directory=directory)
 
 
 def system_program(name: str) -> Path:
@@ -339,6 +350,8 @@ def main() -> int:
         own = sorted(path.parent.name for path in GO_SOURCES.glob("*/main.go"))
         for name, path in prepare([*PROGRAMS, *own]).items():
             print(f"{name}: {path}")
+        for package, program in UNPACKED_PROGRAMS:
+            print(f"{program}: {unpacked_program(package, program)}")
         for module in (HARVESTER, KUBEVIRT):
             print(f"{module.path}: {go_module(module)}")
     except LabError as exc:

@@ -9,7 +9,12 @@ from controller.metrics import Metrics
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(phases=["Export", "Failed"], source_kinds=["VmwareSource"], reasons=["Unreachable"])
+    return Metrics(
+        phases=["Export", "Failed"],
+        source_kinds=["VmwareSource"],
+        retry_reasons=["Unreachable"],
+        failure_reasons=["NameTaken"],
+    )
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -25,12 +30,10 @@ def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
 @pytest.mark.parametrize(
     "key",
     [
-        ("vm_import_imports", ("Export",)),
         ("vm_import_phase_duration_seconds_count", ("Failed",)),
         ("vm_import_transferred_bytes_total", ("VmwareSource",)),
-        ("vm_import_transfer_bytes_per_second", ("VmwareSource",)),
         ("vm_import_retries_total", ("Unreachable",)),
-        ("vm_import_failures_total", ("Unreachable",)),
+        ("vm_import_failures_total", ("NameTaken",)),
         ("vm_import_api_requests_total", ("error", "watch")),
         ("vm_import_leader", ()),
     ],
@@ -74,5 +77,5 @@ def test_the_version_is_shown(metrics: Metrics) -> None:
 
 def test_two_instances_do_not_share_a_registry() -> None:
     one, two = Metrics(phases=["Export"]), Metrics(phases=["Export"])
-    one.imports.labels("Export").set(5)
-    assert samples(two)["vm_import_imports", ("Export",)] == 0
+    one.failures.labels("ImageFailed").inc()
+    assert ("vm_import_failures_total", ("ImageFailed",)) not in samples(two)
