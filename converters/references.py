@@ -24,14 +24,14 @@ _QCOW2_FEATURES = struct.Struct(">Q")
 _QCOW2_FEATURES_AT = 72
 _QCOW2_EXTERNAL_DATA = 1 << 2
 
-# QEMU takes the descriptor from behind the header, wherever the header says it is, and its length from nowhere
-# (block/vmdk.c, `desc_offset` and DESC_SIZE), and a parent from its name alone, whatever its identifier.
+# QEMU takes the descriptor from behind the header, wherever and however long the header says it is, and a
+# parent from its name alone, whatever its identifier (block/vmdk.c: `desc_offset`, `vmdk_parent_open`).
 _DESCRIPTOR_SECTORS = 20
 _MAX_DESCRIPTOR_SECTORS = 128
 _PARENT_NAME = b"parentfilenamehint"
 _NO_PARENT = "ffffffff"
 
-# "Virtual Hard Disk Image Format Specification": the footer, of which all but fixed disks have a copy in front.
+# "Virtual Hard Disk Image Format Specification": the footer; all but fixed disks have a copy of it in front.
 _VHD_COOKIE = b"conectix"
 _VHD_FOOTER_BYTES = 512
 _VHD_TYPE = struct.Struct(">I")
