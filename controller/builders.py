@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from controller import kinds
 from controller.api import names
 from controller.api.types import DiskMapping, NetworkMapping, VirtualMachineImport
 from providers.model import DiskBus, Firmware, NICModel, SourceDisk, SourceNIC, SourceVM
@@ -198,7 +199,8 @@ def plan_nics(
     for nic, mapping in cards:
         wanted = mapping.model if mapping else None
         name = f"nic-{len(interfaces)}"
-        interface: Manifest = {"name": name, "model": wanted or nic.model or default}
+        detected = None if spec.default_nic_model and _default_rules(vmimport) else nic.model
+        interface: Manifest = {"name": name, "model": wanted or detected or default}
         if nic.mac:
             interface["macAddress"] = nic.mac
         if boot_orders and nic.key in boot_orders:
@@ -220,8 +222,15 @@ def plan_nics(
 def disk_bus(vmimport: VirtualMachineImport, disk: SourceDisk) -> str:
     """Return the bus of a disk: the user's exception, as detected, the user's default, or virtio."""
     exception = find_disk_mapping(vmimport, disk)
-    chosen = (exception.bus if exception else None) or disk.bus or vmimport.spec.default_bus
+    default = vmimport.spec.default_bus
+    detected = None if default and _default_rules(vmimport) else disk.bus
+    chosen = (exception.bus if exception else None) or detected or default
     return str(chosen or DiskBus.VIRTIO)
+
+
+def _default_rules(vmimport: VirtualMachineImport) -> bool:
+    """Tell whether the user's defaults count for all disks and cards: so it is documented for OpenStack."""
+    return kinds.source_kind(vmimport.spec.source_kind) == "OpenstackSource"
 
 
 def find_disk_mapping(vmimport: VirtualMachineImport, disk: SourceDisk) -> DiskMapping | None:

@@ -21,7 +21,11 @@ def connect(config: SourceConfig) -> Provider:
             from providers.vmware.provider import VmwareProvider  # noqa: PLC0415  # pyVmomi takes 0.2 s, 50 MB
 
             return VmwareProvider(config)
-        case SourceKind.OPENSTACK | SourceKind.OVA:
+        case SourceKind.OPENSTACK:
+            from providers.openstack.provider import OpenstackProvider  # noqa: PLC0415  # as above
+
+            return OpenstackProvider(config)
+        case SourceKind.OVA:
             raise UnsupportedSourceKind(f"no provider for sources of kind {config.kind}")
         case _:
             assert_never(config.kind)

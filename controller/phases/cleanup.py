@@ -13,8 +13,9 @@ from controller.errors import SourceNotFound
 from controller.kube.errors import NotFound
 from controller.phases.base import Changes, Context, Outcome, Stop, Wait, true
 from controller.phases.ownership import release
-from providers.errors import DiscardNotDone
-from providers.model import PowerState
+from providers.base import Provider
+from providers.errors import DiscardNotDone, SourceVMNotFound
+from providers.model import PowerState, SourceVM
 
 CLEANED_UP = "CleanedUp"
 _TOUCHED_SOURCE = frozenset({Phase.SHUTDOWN, Phase.EXPORT, Phase.CONVERT, Phase.IMAGE_UPLOAD, Phase.FAILED})
@@ -95,12 +96,19 @@ def _undo_at_source(ctx: Context, *, restore_power: bool) -> None:
         provider.discard_export(vm, vmimport.export_id, complete=False)
     except DiscardNotDone as exc:
         removing = exc  # the source goes on with it, and the machine need not stand still for it
-    wanted = restore_power and vmimport.spec.restore_source_power and ctx.powered_on_before()
-    if wanted and provider.power_state(vm) is PowerState.OFF:
-        provider.power_on(vm)
-        ctx.log.info("source VM switched on again", source_vm=vm.name)
+    if restore_power and vmimport.spec.restore_source_power and ctx.powered_on_before():
+        _switch_on_again(ctx, provider, vm)
     if removing:
         raise removing
+
+
+def _switch_on_again(ctx: Context, provider: Provider, vm: SourceVM) -> None:
+    try:
+        if provider.power_state(vm) is PowerState.OFF:
+            provider.power_on(vm)
+            ctx.log.info("source VM switched on again", source_vm=vm.name)
+    except SourceVMNotFound as exc:
+        ctx.log.warning("source VM is gone; it cannot be switched on again", error=str(exc))
 
 
 def _delete_unfinished(ctx: Context) -> None:

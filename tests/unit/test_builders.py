@@ -210,6 +210,20 @@ def test_the_bus_is_the_exceptions_then_the_detected_then_the_default() -> None:
     assert builders.disk_bus(an_import({"defaultDiskBusType": ""}), unknown) == "virtio"
 
 
+def test_the_users_defaults_count_for_all_disks_and_cards_of_openstack() -> None:
+    spec = {
+        "sourceCluster": {"kind": "openstacksource", "name": "cloud"},
+        "defaultDiskBusType": "sata",
+        "defaultNetworkInterfaceModel": "rtl8139",
+    }
+    vmimport = an_import(spec)
+    assert builders.disk_bus(vmimport, VM.disks[0]) == "sata"
+    assert builders.plan_nics(vmimport, VM.nics).interfaces[0]["model"] == "rtl8139"
+    without = an_import({"sourceCluster": spec["sourceCluster"]})
+    assert builders.disk_bus(without, VM.disks[0]) == "scsi"
+    assert builders.plan_nics(without, VM.nics).interfaces[0]["model"] == "e1000"
+
+
 def test_disks_without_an_order_come_after_those_with_one_in_device_order() -> None:
     orders = {"a": None, "b": 1, "c": None}
     disks = [replace(VM.disks[0], key=key, boot_order=order) for key, order in orders.items()]

@@ -1,0 +1,212 @@
+"""One login to a cloud, and JSON to and from its services."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from keystoneauth1 import exceptions as keystone
+from keystoneauth1.identity import v3
+from keystoneauth1.session import Session as KeystoneSession
+
+from providers.errors import AuthenticationFailed, InvalidEndpoint, SecretIncomplete, Unreachable
+from providers.openstack.catalogue import Service, service_urls
+from providers.openstack.endpoint import Endpoint, Origin
+from providers.openstack.faults import WIRE_ERRORS, from_response, translate
+from providers.openstack.trust import TrustingSession
+from providers.throttle import LoginThrottle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import requests
+    from keystoneauth1.access.access import AccessInfo
+
+    from providers.base import TLSPolicy
+
+TIMEOUT = 30.0  # seconds of silence of a service
+USER_AGENT = "harvester-vm-import-controller"
+
+# 2.61 embeds the flavor with its extra specs; 2.19 tells the description, 2.9 the lock. Older clouds (2.1 is
+# from 2015) do with less.
+_COMPUTE_MICROVERSION = (2, 61)
+_VOLUME_MICROVERSION = (3, 5)  # messages, which tell why something failed; Ocata, 2017
+
+
+def credentials(secret: Mapping[str, str], auth_url: str) -> v3.Password | v3.ApplicationCredential:
+    """Return how to log in.
+
+    Raises:
+        SecretIncomplete: names the key that is missing.
+    """
+    if secret.get("application_credential_id"):
+        (value,) = _require(secret, "application_credential_secret")
+        return v3.ApplicationCredential(
+            auth_url,
+            application_credential_id=secret["application_credential_id"],
+            application_credential_secret=value,
+        )
+    username, password, project = _require(secret, "username", "password", "project_name")
+    user_domain = secret.get("user_domain_name") or secret.get("domain_name")
+    project_domain = secret.get("project_domain_name") or secret.get("domain_name")
+    if not user_domain or not project_domain:
+        raise SecretIncomplete("the Secret has no 'domain_name'")
+    return v3.Password(
+        auth_url,
+        username=username,
+        password=password,
+        user_domain_name=user_domain,
+        project_name=project,
+        project_domain_name=project_domain,
+    )
+
+
+def _require(secret: Mapping[str, str], *keys: str) -> list[str]:
+    for key in keys:
+        if not secret.get(key):
+            raise SecretIncomplete(f"the Secret has no {key!r}")
+    return [secret[key] for key in keys]
+
+
+class Session:
+    """Logs in on first use, and again whenever the token is over. Safe for many threads.
+
+    Every method raises only `providers.errors.ProviderError`s.
+    """
+
+    def __init__(self, endpoint: Endpoint, secret: Mapping[str, str], policy: TLSPolicy, region: str) -> None:
+        self.endpoint = endpoint
+        self.http = TrustingSession(policy, endpoint.origin)
+        self._region = region
+        self._auth = credentials(secret, endpoint.auth_url)
+        self._keystone = KeystoneSession(
+            auth=self._auth, session=self.http, user_agent=USER_AGENT, timeout=TIMEOUT, redirect=3
+        )
+        self._throttle = LoginThrottle()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._versions: dict[Service, str] = {}
+
+    def access(self) -> AccessInfo:
+        """Return the token and what came with it; logs in when there is none or it is about to end.
+
+        Raises:
+            AuthenticationFailed: Keystone refuses; not asked again too soon.
+        """
+        with self._lock:
+            if self._closed.is_set():
+                raise Unreachable("the connection to the source was closed")
+            self._throttle.check()
+            try:
+                access = self._auth.get_access(self._keystone)
+            except WIRE_ERRORS as exc:
+                error = translate(exc, "log in", self.endpoint.origin.authority)
+                if isinstance(error, AuthenticationFailed):
+                    self._throttle.refused(error)
+                elif isinstance(exc, keystone.NotFound):
+                    error = InvalidEndpoint(f"{self.endpoint.auth_url} is not Keystone's API v3 (404)")
+                raise error from exc
+            self._throttle.accepted()
+            return access
+
+    def url(self, service: Service) -> str:
+        """Return where a service answers; raises as `catalogue.service_urls` does."""
+        access = self.access()
+        entries: Any = access.service_catalog.catalog
+        return service_urls(entries, self._region, str(access.project_id))[service]
+
+    def get(self, service: Service, path: str, **params: str) -> Any:
+        """Return the decoded answer to a GET."""
+        return self._decoded(self.request(service, "GET", path, params=params), path)
+
+    def post(self, service: Service, path: str, body: Mapping[str, Any]) -> Any:
+        """Return the decoded answer to a POST; `None` when it has no body."""
+        response = self.request(service, "POST", path, json=body)
+        return self._decoded(response, path) if response.content else None
+
+    def delete(self, service: Service, path: str) -> None:
+        """Delete; raises `NotThere` when it is gone already."""
+        self.request(service, "DELETE", path)
+
+    def request(self, service: Service, method: str, path: str, **kwargs: Any) -> requests.Response:
+        """Send one request; an expired or revoked token is replaced on the way.
+
+        Raises:
+            ProviderError: it was not answered, or refused.
+        """
+        url = self.url(service)
+        headers = {"Accept": "application/json", **self._microversion(service, url)}
+        response = self._send(method, f"{url}{path}", headers, **kwargs)
+        if not response.ok:
+            raise from_response(response, f"{method} {path.partition('?')[0]}")
+        return response
+
+    def pages(self, service: Service, path: str, key: str, **params: str) -> Iterator[Mapping[str, Any]]:
+        """Yield the items of a list, page by page, as they are linked (`<key>_links`; Glance: `next`)."""
+        page = self.get(service, path, **params)
+        while True:
+            items = page.get(key) or []
+            yield from items
+            marker = str(items[-1].get("id")) if items else ""
+            more = page.get("next") or any(
+                link.get("rel") == "next" for link in page.get(f"{key}_links") or ()
+            )
+            if not more or not marker:
+                return
+            page = self.get(service, path, **{**params, "marker": marker})
+
+    def token(self, *, stale: str | None = None) -> str:
+        """Return a token that is good; `stale` names one that a service has refused."""
+        if stale is not None and self.access().auth_token == stale:
+            self._auth.invalidate()
+        return str(self.access().auth_token)
+
+    def close(self) -> None:
+        """Drop the connections. The token ends by itself: revoking it would cut off downloads of others."""
+        self._closed.set()
+        self.http.close()
+
+    @property
+    def closed(self) -> threading.Event:
+        """Set once `close` was called."""
+        return self._closed
+
+    def _send(self, method: str, url: str, headers: Mapping[str, str], **kwargs: Any) -> requests.Response:
+        authority = Origin.of(url).authority
+        try:
+            response = self._keystone.request(url, method, headers=dict(headers), raise_exc=False, **kwargs)
+        except WIRE_ERRORS as exc:
+            raise translate(exc, f"{method} {url}", authority) from exc
+        return response
+
+    def _microversion(self, service: Service, url: str) -> dict[str, str]:
+        """Return the header that asks for the newest version that both sides know."""
+        if service not in (Service.COMPUTE, Service.VOLUME):
+            return {}
+        known = self._versions.get(service)
+        if known is None:
+            newest = _COMPUTE_MICROVERSION if service is Service.COMPUTE else _VOLUME_MICROVERSION
+            offered = self._offered(service, url)
+            best = min(newest, offered)
+            known = self._versions[service] = f"{best[0]}.{best[1]}"
+        name = "compute" if service is Service.COMPUTE else "volume"
+        return {"OpenStack-API-Version": f"{name} {known}", "X-OpenStack-Nova-API-Version": known}
+
+    def _offered(self, service: Service, url: str) -> tuple[int, int]:
+        """Return the newest microversion that the service offers: its version document says so."""
+        version = "v2.1" if service is Service.COMPUTE else "v3"
+        root = url[: url.rindex(f"/{version}") + len(version) + 1]
+        document = self._decoded(self._send("GET", f"{root}/", {"Accept": "application/json"}), root)
+        entries = [document.get("version"), *(document.get("versions") or ())]
+        for entry in entries:
+            if entry and entry.get("id") in (version, f"{version}.0") and entry.get("version"):
+                major, _, minor = str(entry["version"]).partition(".")
+                return int(major), int(minor)
+        return (2, 1) if service is Service.COMPUTE else (3, 0)
+
+    @staticmethod
+    def _decoded(response: requests.Response, path: str) -> Any:
+        try:
+            return response.json()
+        except ValueError as exc:
+            raise Unreachable(f"the answer to {path} is not JSON (HTTP {response.status_code})") from exc
