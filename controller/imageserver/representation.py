@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ _OF_A_PART_OR_CONDITION = (
     hdrs.IF_MODIFIED_SINCE,
     hdrs.IF_UNMODIFIED_SINCE,
 )
+# One range, as readers ask for them: `0-511`, `512-`, `-512`. Of no more digits than a size can have.
+_RANGE = re.compile(r"bytes=(?=\d|-\d)(?P<first>\d{0,19})-(?P<last>\d{0,19})", re.ASCII | re.IGNORECASE)
 _log = structlog.get_logger(__name__)
 
 
@@ -129,6 +132,7 @@ class _Identity(web.FileResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         loop = asyncio.get_running_loop()
+        request = _with_range_that_counts(request)
         if request.headers.get(hdrs.IF_RANGE, "").startswith(('"', "W/")):
             # Of this condition aiohttp knows dates only, and would serve the range whatever the tag says.
             with contextlib.suppress(OSError):
@@ -144,6 +148,28 @@ class _Identity(web.FileResponse):
                 if status.st_size < int(promised.rpartition("/")[2]):
                     _cut(request, self._image, ImageCutShort())
         return writer
+
+
+def _with_range_that_counts(request: web.BaseRequest) -> web.BaseRequest:
+    """Return the request without a range that is to be ignored (RFC 9110, section 14.2).
+
+    Of a HEAD, in other units, several at once, with its end before its beginning: aiohttp would answer them
+    as if there were no such bytes. The last zero bytes do not exist, but it would take them for all.
+    """
+    asked = request.headers.get(hdrs.RANGE)
+    if asked is None:
+        return request
+    match = _RANGE.fullmatch(asked)
+    if request.method != hdrs.METH_GET or match is None:
+        return request.clone(headers=_without_range(request))
+    first, last = match["first"], match["last"]
+    if first and last and int(last) < int(first):
+        return request.clone(headers=_without_range(request))
+    if not first and not int(last):
+        headers = request.headers.copy()
+        headers[hdrs.RANGE] = "bytes=-"  # which aiohttp refuses
+        return request.clone(headers=headers)
+    return request
 
 
 def _without_range(request: web.BaseRequest) -> CIMultiDict[str]:

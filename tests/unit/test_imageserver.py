@@ -63,7 +63,34 @@ def test_a_range_is_served_as_asked(server: ImageServer, asked: str, first: int,
     assert answer.headers["content-length"] == str(last + 1 - first)
 
 
-@pytest.mark.parametrize("asked", [f"{len(DATA)}-", f"{len(DATA) + 5}-{len(DATA) + 9}"])
+IGNORED_RANGES = {  # RFC 9110, sections 14.1.1 and 14.2
+    "several at once": "bytes=0-1, 5-6",
+    "another unit": "sectors=0-1",
+    "the end before the beginning": "bytes=9-5",
+    "nothing": "bytes=",
+    "neither end": "bytes=-",
+    "no number": "bytes=one-two",
+    "a number without end": f"bytes=0-{'9' * 5000}",
+}
+
+
+@pytest.mark.parametrize("asked", IGNORED_RANGES.values(), ids=IGNORED_RANGES)
+def test_what_is_no_single_range_of_bytes_is_ignored(server: ImageServer, asked: str) -> None:
+    answer = Answer(server, server.publish(UID, 0), Range=asked)
+    assert answer.status == HTTPStatus.OK
+    assert answer.body == DATA
+    assert "content-range" not in answer.headers
+
+
+@pytest.mark.parametrize("asked", ["bytes=0-511", f"bytes={len(DATA)}-"])
+def test_a_range_means_nothing_to_a_head(server: ImageServer, asked: str) -> None:
+    answer = Answer(server, server.publish(UID, 0), "HEAD", Range=asked)
+    assert (answer.status, answer.body) == (HTTPStatus.OK, b"")
+    assert answer.headers["content-length"] == str(len(DATA))
+    assert "content-range" not in answer.headers
+
+
+@pytest.mark.parametrize("asked", [f"{len(DATA)}-", f"{len(DATA) + 5}-{len(DATA) + 9}", "-0"])
 def test_a_range_behind_the_end_is_refused(server: ImageServer, asked: str) -> None:
     answer = Answer(server, server.publish(UID, 0), Range=f"bytes={asked}")
     assert answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
