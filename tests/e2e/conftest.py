@@ -6,15 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.rights import asked_for
 from tests.lab.scene import Scene, vmware_source
 
 
 @pytest.fixture(scope="session")
 def scene() -> Iterator[Scene]:
-    """The whole lab with its controller, and a verified source in namespace `default`."""
-    with Scene(arguments=["--progress-seconds=1"]) as scene:
+    """The whole lab with its controller, and a verified source in namespace `default`.
+
+    Whatever the tests did with it, the controller never asked for what its chart does not grant.
+    """
+    with Scene(arguments=["--progress-seconds=1"], audit=True) as scene:
         scene.control_plane.apply(vmware_source(scene.vcenter, "default"))
         yield scene
+        assert asked_for(scene.control_plane, refused=True) == set()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ Pruning is real: a misspelt field disappears when it is stored. That is the poin
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,15 @@ import yaml
 
 from tests.lab.errors import LabError
 from tests.lab.processes import wait_until
-from tests.lab.toolchain import HARVESTER, KUBEVIRT, GoModule, cache_dir, go_module, locked
+from tests.lab.toolchain import (
+    HARVESTER,
+    KUBEVIRT,
+    PROMETHEUS_OPERATOR,
+    GoModule,
+    cache_dir,
+    go_module,
+    locked,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +37,8 @@ DEFAULT_STORAGE_CLASS = "harvester-longhorn"  # the name that a fresh Harvester 
 DEFAULT_CLASS_ANNOTATION = "storageclass.kubernetes.io/is-default-class"
 
 IMAGE_CRD_FILE = "deploy/charts/harvester-crd/templates/harvesterhci.io_virtualmachineimages.yaml"
+ADDON_CRD_FILE = "deploy/charts/harvester-crd/templates/harvesterhci.io_addons.yaml"
+MONITORING_CRDS = "example/prometheus-operator-crd/monitoring.coreos.com"
 VM_SCHEMA_FILE = "pkg/virt-operator/resource/generate/components/validations_generated.go"
 VM_SCHEMA_START = '\t"virtualmachine": `'
 VM_SCHEMA_END = "`,\n"
@@ -68,6 +79,19 @@ def image_crd() -> dict[str, Any]:
 def vm_crd() -> dict[str, Any]:
     """Return the CRD of `kubevirt.io` VirtualMachine, as KubeVirt's operator installs it."""
     return _cached("virtualmachine", KUBEVIRT, _vm_crd)
+
+
+def addon_crd() -> dict[str, Any]:
+    """Return the CRD of `harvesterhci.io` Addon, as Harvester's chart has it."""
+    return _cached("addon", HARVESTER, lambda source: _load(source / ADDON_CRD_FILE))
+
+
+def monitoring_crds() -> list[dict[str, Any]]:
+    """Return the CRDs of `monitoring.coreos.com` ServiceMonitor and PrometheusRule."""
+    return [
+        _cached(plural, PROMETHEUS_OPERATOR, functools.partial(_monitoring_crd, plural))
+        for plural in ("servicemonitors", "prometheusrules")
+    ]
 
 
 def network_attachment_crd() -> dict[str, Any]:
@@ -161,6 +185,10 @@ def _vm_crd(source: Path) -> dict[str, Any]:
             ],
         },
     }
+
+
+def _monitoring_crd(plural: str, source: Path) -> dict[str, Any]:
+    return _load(source / f"{MONITORING_CRDS}_{plural}.yaml")
 
 
 def _load(path: Path) -> dict[str, Any]:

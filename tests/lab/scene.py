@@ -108,6 +108,7 @@ class Scene:
         guest_sizes: tuple[int, int] | None = None,
         start_controller: bool = True,
         policy: BootPolicy | None = None,
+        audit: bool = False,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare it; nothing runs before the block.
@@ -116,6 +117,7 @@ class Scene:
             arguments: More flags for the controller.
             guest_sizes: Bytes of boot and data disk.
             policy: How the destination starts machines.
+            audit: Have the API server write down who asks it for what.
             start_controller: Start the controller too; else `controller` is ready to be started.
             tell: Called with what is being started.
         """
@@ -123,6 +125,7 @@ class Scene:
         self._guest_sizes = guest_sizes
         self._start_controller = start_controller
         self._policy = policy
+        self._audit = audit
         self._tell = tell
         self._parts = ExitStack()
         self._macs = itertools.count(1)
@@ -131,7 +134,7 @@ class Scene:
         enter = self._parts.enter_context
         try:
             self._tell("Kubernetes control plane (etcd, API server, controller manager)")
-            self.control_plane = enter(ControlPlane())
+            self.control_plane = enter(ControlPlane(audit=self._audit))
             self._tell("Custom resources of Harvester, KubeVirt and this project")
             lab_controller.install(self.control_plane)
             self.control_plane.apply([crds.network_attachment("default", VLAN)])

@@ -86,6 +86,11 @@ HARVESTER = GoModule(
 KUBEVIRT = GoModule(  # the version that Harvester 1.6.0 ships
     "kubevirt.io/kubevirt", "v1.5.0", "h1:J/vHB2rwXwf5/rQIjDmK+E7wZFg0TCxyl4o0btO6QeE="
 )
+PROMETHEUS_OPERATOR = GoModule(
+    "github.com/prometheus-operator/prometheus-operator",
+    "v0.85.0",
+    "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=",
+)
 DEBIAN_PACKAGES = {
     "etcd": "etcd-server",
     "openssl": "openssl",
@@ -352,7 +357,7 @@ def main() -> int:
             print(f"{name}: {path}")
         for package, program in UNPACKED_PROGRAMS:
             print(f"{program}: {unpacked_program(package, program)}")
-        for module in (HARVESTER, KUBEVIRT):
+        for module in (HARVESTER, KUBEVIRT, PROMETHEUS_OPERATOR):
             print(f"{module.path}: {go_module(module)}")
     except LabError as exc:
         print(f"error: {exc}", file=sys.stderr)
