@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 import sys
 import threading
@@ -27,6 +28,8 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    # Where each thread stands, to standard error, and nothing of what it holds: no values, so no secrets.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     try:
         app = App(settings, give_up=stop.set)
     except (NotConfigured, OSError) as exc:

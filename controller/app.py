@@ -39,6 +39,7 @@ from controller.runtime.workqueue import WorkQueue
 from controller.scratch import Scratch, ScratchError
 from controller.targets import TargetNames
 from controller.transfers import DiskJob, TransferPool
+from controller.vitals import ScratchProbe, Vitals
 from converters.errors import ConversionError
 from providers.errors import ProviderError
 
@@ -156,7 +157,19 @@ class App:
                 clock=self._clock,
             ),
         ]
-        self.health = HealthServer(settings.metrics_host, settings.metrics_port, self.metrics, self._unready)
+        vitals = Vitals(
+            workers=self._workers,
+            informers=self._informers(),
+            imports=self._imports,
+            images=self.images,
+            elector=self._elector,
+            election=self._threads[0],
+            scratch=ScratchProbe(scratch, self._clock),
+            stopping=self._stopping,
+            acting=self._acting,
+            gave_up=lambda: self.gave_up,
+        )
+        self.health = HealthServer(settings.metrics_host, settings.metrics_port, self.metrics, vitals)
 
     def start(self) -> None:
         """Start what a standby needs; the rest begins when the imports are known and the lease is held."""
@@ -372,16 +385,6 @@ class App:
 
     def _count_bytes(self, job: DiskJob, count: int) -> None:
         self.metrics.bytes_transferred.labels(kind_of(job.source_key)).inc(count)
-
-    def _unready(self) -> list[str]:
-        reasons = [f"{i.name} not known yet" for i in (self._imports,) if not i.has_synced()]
-        if self._stopping.is_set():
-            reasons.append("stopping")
-        elif self._elector and not self._elector.is_leader():
-            reasons.append(self._elector.standing())
-        elif not self._acting.is_set():
-            reasons.append("starting")
-        return reasons
 
 
 def _reasons(*, retryable: bool) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
 
 from controller.metrics import CONTENT_TYPE, Metrics
 
@@ -13,11 +13,26 @@ _CLIENT_TIMEOUT_SECONDS = 10.0
 _PLAIN = "text/plain; charset=utf-8"
 
 
+class Vitals(Protocol):
+    """What is to be told; each call answers within a second or so."""
+
+    def ailments(self) -> list[str]:
+        """Return why the process should be replaced; empty: it is alive."""
+        ...
+
+    def obstacles(self) -> list[str]:
+        """Return why no work should be sent here; empty: it is ready."""
+        ...
+
+    def remarks(self) -> list[str]:
+        """Return what else a person should know."""
+        ...
+
+
 class HealthServer:
     """Answers probes and scrapes, in threads of its own.
 
-    `/healthz` is 200 while the process can answer at all; `/readyz` is 200 when `unready` returns nothing,
-    and else 503 with its words.
+    `/healthz` and `/readyz` are 200 with `ok` and remarks, or 503 with what is wrong, one sentence a line.
 
     Ready means: acts, and serves images. A standby is alive and not ready, and says who leads: the Service of
     the image server sends readers to ready pods only, and a standby has no image to serve. A leader that
@@ -26,7 +41,7 @@ class HealthServer:
     strategy Recreate nothing else does: no pod waits for another to become ready.
     """
 
-    def __init__(self, host: str, port: int, metrics: Metrics, unready: Callable[[], list[str]]) -> None:
+    def __init__(self, host: str, port: int, metrics: Metrics, vitals: Vitals) -> None:
         """Bind the port; nothing is answered before `start`.
 
         Raises:
@@ -38,15 +53,18 @@ class HealthServer:
 
             def do_GET(self) -> None:  # the name that http.server wants
                 if self.path == "/healthz":
-                    self._answer(HTTPStatus.OK, _PLAIN, b"ok\n")
+                    self._tell(vitals.ailments())
                 elif self.path == "/readyz":
-                    reasons = unready()
-                    status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
-                    self._answer(status, _PLAIN, ("\n".join(reasons or ["ok"]) + "\n").encode())
+                    self._tell(vitals.obstacles())
                 elif self.path == "/metrics":
                     self._answer(HTTPStatus.OK, CONTENT_TYPE, metrics.render())
                 else:
                     self._answer(HTTPStatus.NOT_FOUND, _PLAIN, b"not found\n")
+
+            def _tell(self, wrong: list[str]) -> None:
+                status = HTTPStatus.SERVICE_UNAVAILABLE if wrong else HTTPStatus.OK
+                lines = wrong or ["ok", *vitals.remarks()]
+                self._answer(status, _PLAIN, ("\n".join(lines) + "\n").encode())
 
             def _answer(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
                 self.send_response(status)

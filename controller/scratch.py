@@ -4,8 +4,8 @@ Layout, below the root: `<import UID>/disk-<index>.raw` with its sidecar `disk-<
 written, `disk-<index>.raw.partial-<writer>` (and files of the converter that begin with that name), whose
 writer is one process: two replicas that share a volume never write into one file. A final name with its
 sidecar means that the image is complete and durable. `.open/` holds one file for each thing that is open
-at a source (sessions, leases), until it is closed. Nothing else of the controller makes up a path here, and
-no name in a path comes from a source. Directories are 0700, files 0600.
+at a source (sessions, leases), until it is closed, and for moments what a probe writes. Nothing else of the
+controller makes up a path here, and no name in a path comes from a source. Directories are 0700, files 0600.
 """
 
 from __future__ import annotations
@@ -188,6 +188,14 @@ class Scratch:
                     if note and note[0] == source_key and path.name not in self._noted:
                         found.append(note[1])
         return found
+
+    def try_out(self) -> None:
+        """Write a small file and remove it."""
+        path = self._root / _OPEN / f".probe-{self._writer}"
+        with _refusals("the scratch volume cannot be written to"):
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            path.write_bytes(b"probe")
+            path.unlink()
 
     def allocated_bytes(self, import_uid: str, disk_index: int) -> int:
         """Return what one disk takes on the volume, with all that belongs to it."""

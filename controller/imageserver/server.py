@@ -113,6 +113,11 @@ class ImageServer:
         self._loop.call_soon_threadsafe(self._stopping.set)
         thread.join()
 
+    def alive(self) -> bool:
+        """Tell whether it accepts connections; false before `start` and after `stop`."""
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
     def publish(self, import_uid: str, disk_index: int) -> str:
         """Serve an image; return the path of its URL, `/<token>/disk-<index>.raw`. Idempotent.
 

@@ -120,6 +120,10 @@ class SharedInformer:
             thread.join(timeout)
         return not any(thread.is_alive() for thread in self._threads)
 
+    def alive(self) -> bool:
+        """Tell whether its threads run, as they do until they are told to stop; true before `start`."""
+        return all(thread.is_alive() for thread in self._threads)
+
     def resync(self) -> None:
         """Tell every handler of every object, as an update of an object to itself."""
         self._dispatcher.resync()

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SUSPENDED_SECONDS: Final = 300.0  # as long as a killed leader's exports lock their VMs, by vCenter's default
+STUCK_SECONDS: Final = 120.0  # an attempt is three requests at most, each answered or given up within seconds
 JITTER: Final = 0.2  # candidates ask up to a fifth later than they might, so that they do not ask in step
 
 _NEVER, _ALWAYS = -math.inf, math.inf
@@ -114,6 +115,7 @@ class LeaderElector:
         self._suspended = False
         self._forbidden_since: float | None = None
         self._error: Exception | None = None
+        self._tried: float | None = None  # when the last attempt began
         self._log = log.bind(identity=identity)
 
     def is_leader(self) -> bool:
@@ -142,6 +144,15 @@ class LeaderElector:
             return f"standby, {holder} leads"
         return f"standby, nobody is known to lead{f' ({self._error})' if self._error else ''}"
 
+    def trouble(self) -> str:
+        """Return in words why the lease is not looked after; empty: it is, as far as can be told."""
+        if self._lost or self._alone or self._tried is None:
+            return ""
+        silent = self._clock.monotonic() - self._tried
+        if silent <= self._timing.lease_duration + STUCK_SECONDS:
+            return ""
+        return f"leader election has not come back for {silent:.0f} s"
+
     def run(self, stop: threading.Event) -> None:
         """Get the lease, and keep it, until `stop` is set or it is lost. It is not given back here."""
         while not stop.is_set():
@@ -152,6 +163,7 @@ class LeaderElector:
 
     def attempt(self) -> float | None:
         """Try once to get or renew the lease; return the seconds to the next try, `None` when it is lost."""
+        self._tried = self._clock.monotonic()
         if not self._lost:
             self._try()
             self._look_at_the_clock()

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# A pass takes seconds; when all workers are in passes of this length, they wait for what never comes.
+WEDGED_SECONDS = 900.0
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -89,6 +92,18 @@ class WorkerPool:
             if thread.ident is not None:
                 thread.join(None if deadline is None else max(0.0, deadline - self._clock.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
+
+    def trouble(self) -> str:
+        """Return in words why no keys are worked on; empty: all is well, or not started."""
+        if self._stopping.is_set():
+            return ""
+        dead = [thread for thread in self._threads if thread.ident is not None and not thread.is_alive()]
+        if dead:
+            return f"{len(dead)} of {len(self._threads)} workers of {self._name} have died"
+        ages = self._queue.in_work()
+        if len(ages) >= len(self._threads) and min(ages) > WEDGED_SECONDS:
+            return f"no worker of {self._name} has come back for {min(ages):.0f} s"
+        return ""
 
     def _run(self) -> None:
         while True:

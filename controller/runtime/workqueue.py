@@ -212,6 +212,12 @@ class WorkQueue:
             now = self._clock.monotonic()
             return max((now - started for started in self._processing.values()), default=0.0)
 
+    def in_work(self) -> list[float]:
+        """Return of each key that is with a worker for how many seconds it has been there."""
+        with self._lock:
+            now = self._clock.monotonic()
+            return [now - started for started in self._processing.values()]
+
     # Below, the caller holds the lock.
 
     def _add(self, key: str, since: float) -> None:

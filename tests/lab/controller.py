@@ -129,6 +129,6 @@ class Controller:
 
     def _ready(self) -> bool:
         try:
-            return self.get("/readyz") == "ok\n"
+            return self.get("/readyz").startswith("ok\n")
         except OSError:
             return False
