@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from converters import qemu_img, vmdk
-from converters.errors import SizeMismatch, TruncatedImage, UnsupportedFormat, scratch_errors
+from converters.errors import CorruptImage, SizeMismatch, TruncatedImage, UnsupportedFormat, scratch_errors
 from converters.fileio import pwritev_all
 from converters.formats import HEAD_BYTES, DiskFormat, begins_like
 from converters.raw import copy_raw
@@ -54,6 +54,11 @@ def decode(
         copy_raw(chunks, sink, expected_size=expected_size, on_progress=on_progress, stop=stop)
         return
     reader = ChunkReader(chunks, stop)
+    if declared is DiskFormat.BLANK:
+        if not reader.at_end():
+            raise CorruptImage("the disk was declared as blank, and there are bytes of it")
+        on_progress(expected_size)
+        return
     head = reader.read_up_to(HEAD_BYTES)
     if not begins_like(head, declared):
         raise UnsupportedFormat(f"the disk was declared as {declared} and does not begin like one")

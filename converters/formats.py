@@ -10,7 +10,10 @@ from enum import StrEnum
 
 
 class DiskFormat(StrEnum):
-    """Formats that a source may offer; the words are those of `qemu-img`, and of Glance where they agree."""
+    """Formats that a source may offer; the words are those of `qemu-img`, and of Glance where they agree.
+
+    `blank` is a disk that is empty at first: a stream of no bytes.
+    """
 
     RAW = "raw"
     VMDK = "vmdk"
@@ -18,6 +21,7 @@ class DiskFormat(StrEnum):
     VHDX = "vhdx"
     VHD = "vpc"
     VDI = "vdi"
+    BLANK = "blank"
 
 
 _MARKS = {

@@ -54,13 +54,6 @@ class InvalidEndpoint(ProviderError):
     retryable = False
 
 
-class UnsupportedSourceKind(ProviderError):
-    """Surfaces when no provider of this build speaks to the kind of source."""
-
-    reason = "UnsupportedSourceKind"
-    retryable = False
-
-
 class CertificateNotTrusted(ProviderError):
     """Surfaces when the CA in the Secret did not sign the certificate, or it belongs to another name."""
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import assert_never
 
 from providers.base import Provider, SourceConfig, SourceKind
-from providers.errors import UnsupportedSourceKind
 
 
 def connect(config: SourceConfig) -> Provider:
     """Return the provider for `config`; nothing is sent before its first call.
 
     Raises:
-        UnsupportedSourceKind: no provider of this build speaks to this kind.
         InvalidEndpoint: the endpoint cannot be understood.
         SecretIncomplete: the Secret lacks a key that this kind needs.
     """
@@ -26,6 +24,8 @@ def connect(config: SourceConfig) -> Provider:
 
             return OpenstackProvider(config)
         case SourceKind.OVA:
-            raise UnsupportedSourceKind(f"no provider for sources of kind {config.kind}")
+            from providers.ova.provider import OvaProvider  # noqa: PLC0415  # as above
+
+            return OvaProvider(config)
         case _:
             assert_never(config.kind)
