@@ -6,6 +6,8 @@ looks before it acts, so that it may be killed and run again anywhere.
 
 from __future__ import annotations
 
+import contextlib
+
 from controller import kinds
 from controller.api import conditions, names
 from controller.api.phase import Phase
@@ -14,7 +16,7 @@ from controller.kube.errors import NotFound
 from controller.phases.base import Changes, Context, Outcome, Stop, Wait, true
 from controller.phases.ownership import release
 from providers.base import Provider
-from providers.errors import DiscardNotDone, SourceVMNotFound
+from providers.errors import DiscardNotDone, ProviderError, SourceVMNotFound
 from providers.model import PowerState, SourceVM
 
 CLEANED_UP = "CleanedUp"
@@ -50,6 +52,7 @@ def undo(ctx: Context, *, restore_power: bool) -> bool:
     """
     vmimport = ctx.vmimport
     if not ctx.transfers.cancel(vmimport.uid):
+        _stop_waiting_for_source(ctx)
         return False
     vm_exists = _keep_what_the_vm_uses(ctx)
     if not vm_exists:
@@ -80,9 +83,24 @@ def _keep_what_the_vm_uses(ctx: Context) -> bool:
     return True
 
 
+def _source_touched(ctx: Context) -> bool:
+    vmimport = ctx.vmimport
+    return vmimport.phase in _TOUCHED_SOURCE and bool(vmimport.status.get("sourcePowerState"))
+
+
+def _stop_waiting_for_source(ctx: Context) -> None:
+    """End the export under jobs that may still wait for the source to prepare it, which can take minutes.
+
+    Whatever comes of it, the export is discarded again when they have ended.
+    """
+    if _source_touched(ctx):
+        with contextlib.suppress(SourceNotFound, ProviderError):
+            ctx.provider().discard_export(ctx.source_vm(), ctx.vmimport.export_id, complete=False)
+
+
 def _undo_at_source(ctx: Context, *, restore_power: bool) -> None:
     vmimport = ctx.vmimport
-    if vmimport.phase not in _TOUCHED_SOURCE or not vmimport.status.get("sourcePowerState"):
+    if not _source_touched(ctx):
         return
     vm = ctx.source_vm()
     try:
