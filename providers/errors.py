@@ -188,7 +188,7 @@ class SourceCorrupt(ProviderError):
 
 
 class SourceChanged(ProviderError):
-    """Surfaces when a file is another one than when the VM was described; the import has to start again."""
+    """Surfaces when a file, or the VM's disks, are others than when it was described: import it anew."""
 
     reason = "SourceChanged"
     retryable = False

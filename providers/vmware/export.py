@@ -6,7 +6,14 @@ import threading
 from typing import TYPE_CHECKING
 
 from providers import tls
-from providers.errors import CertificateChanged, CertificateNotTrusted, ExportFailed, TransferInterrupted
+from providers.errors import (
+    CertificateChanged,
+    CertificateNotTrusted,
+    ExportFailed,
+    SourceChanged,
+    TransferInterrupted,
+)
+from providers.vmware import identity
 from providers.vmware.lease import Lease
 from providers.vmware.stream import NfcDiskStream
 
@@ -47,6 +54,7 @@ class ExportSession:
 
         Raises:
             ExportFailed: the lease offers no such disk.
+            SourceChanged: it offers disks that the description of the VM lacks.
             TransferInterrupted: refused, or the export was discarded meanwhile.
             CertificateNotTrusted: the host that holds the disk shows a certificate that nothing vouches for.
             ProviderError: as `Lease.open` raises.
@@ -84,7 +92,16 @@ class ExportSession:
             if self._lease is not None:
                 self._lease.end(complete=False)
                 self._lease = None
-            self._lease = Lease.open(self._session, self._vm.id, self._discarded)
+            identity.read(self._session, "export the VM", self._vm)
+            lease = Lease.open(self._session, self._vm.id, self._discarded)
+            unknown = sorted(lease.disks - {disk.key for disk in self._vm.disks})
+            if unknown:
+                lease.end(complete=False)
+                raise SourceChanged(
+                    f"the VM has disks that it did not have when its import began: {', '.join(unknown)}; "
+                    "start the import again"
+                )
+            self._lease = lease
         return self._lease
 
     def _connect(self, url: DiskURL, what: str, disk: SourceDisk) -> NfcDiskStream:

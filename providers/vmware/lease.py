@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pyVmomi import vim, vmodl
 
-from providers.errors import ExportFailed, ProviderError, TransferInterrupted, Unreachable
+from providers.errors import AuthenticationFailed, ExportFailed, ProviderError, TransferInterrupted
 from providers.vmware import properties
 from providers.vmware.faults import describe
-from providers.vmware.nfc import DiskURL, disk_urls
+from providers.vmware.nfc import DiskURL, disk_keys, disk_urls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +44,7 @@ class Lease:
         timeout = info.leaseTimeout or _DEFAULT_TIMEOUT
         self._interval = min(timeout / _RENEWALS_PER_TIMEOUT, LONGEST_RENEWAL)
         self.urls: dict[str, DiskURL] = disk_urls(info.deviceUrl or (), session.endpoint)
+        self.disks = disk_keys(info.deviceUrl or ())
         self._keeper = threading.Thread(target=self._keep, name="nfc-lease", daemon=True)
         self._keeper.start()
 
@@ -77,8 +78,7 @@ class Lease:
         """Ask the server whether the lease still stands."""
         if self._lost.is_set() or self._ended.is_set():
             return False
-        found = _read(self._session, self._reference, ["state"])
-        return str(found.get("state")) == str(vim.HttpNfcLease.State.ready)
+        return self._stands()
 
     def progress(self, percent: int) -> None:
         """Remember how far the transfer is; sent with the next sign of life. Never goes back."""
@@ -101,11 +101,24 @@ class Lease:
                 self._session.call(
                     "renew the export lease", lambda: self._reference.HttpNfcLeaseProgress(self._percent)
                 )
-            except Unreachable:
+            except ProviderError:
+                if self._is_gone():  # ended by the server; its streams break by themselves
+                    self._lost.set()
+                    return
                 pause = min(_RETRY, self._interval)
-            except ProviderError:  # ended by the server; its streams break by themselves
-                self._lost.set()
-                return
+
+    def _is_gone(self) -> bool:
+        """Tell whether the server, when asked, says that the lease has ended; its own trouble is no end."""
+        try:
+            return not self._stands()
+        except AuthenticationFailed:
+            return True  # a lease ends with the session that holds it
+        except ProviderError:
+            return False
+
+    def _stands(self) -> bool:
+        found = _read(self._session, self._reference, ["state"])
+        return str(found.get("state")) == str(vim.HttpNfcLease.State.ready)
 
 
 def _wait_until_ready(session: Session, reference: Any, cancelled: threading.Event) -> Any:

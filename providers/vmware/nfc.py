@@ -59,6 +59,12 @@ def disk_urls(device_urls: Iterable[Any], endpoint: Endpoint) -> dict[str, DiskU
     }
 
 
+def disk_keys(device_urls: Iterable[Any]) -> frozenset[str]:
+    """Return the keys of the entries that are said to be disks, and not only might be."""
+    keys = (disk_key(entry.key) or disk_key(entry.importKey) for entry in device_urls if entry.disk)
+    return frozenset(key for key in keys if key)
+
+
 def disk_key(device_key: str | None) -> str | None:
     """Return `scsi0:1` for `/vm-70/ParaVirtualSCSIController0:1`; `None` when it is no place of a disk."""
     match = _DEVICE_KEY.search(device_key or "")

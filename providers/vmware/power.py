@@ -9,59 +9,59 @@ from pyVmomi import vim
 
 from providers.errors import GuestToolsNotRunning, InvalidPowerState, Unreachable
 from providers.model import PowerState
-from providers.vmware import machine, properties
+from providers.vmware import identity, machine, properties
 from providers.vmware.faults import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from providers.model import SourceVM
     from providers.vmware.session import Session
 
 TASK_TIMEOUT = 30.0  # seconds; then the task goes on without us, and the caller looks at the power state
 _FIRST_POLL, _LONGEST_POLL = 0.1, 2.0  # seconds; doubles in between
 
 
-def power_state(session: Session, moref: str) -> PowerState:
+def power_state(session: Session, vm: SourceVM) -> PowerState:
     """Return the power state now."""
-    found = properties.read(session, "read the power state", _vm(session, moref), ["runtime.powerState"])
-    return machine.power_state(found)
+    return machine.power_state(identity.read(session, "read the power state", vm, ["runtime.powerState"]))
 
 
-def request_shutdown(session: Session, moref: str) -> None:
+def request_shutdown(session: Session, vm: SourceVM) -> None:
     """Ask the guest to shut down; returns at once. A VM that is off already is success.
 
     Raises:
         GuestToolsNotRunning: VMware Tools do not run, or not for this guest, or the VM is suspended.
     """
-    vm = _vm(session, moref)
+    what = "shut down the guest"
+    identity.read(session, what, vm)
     try:
-        session.call("shut down the guest", vm.ShutdownGuest, repeatable=False)
+        session.call(what, _reference(session, vm).ShutdownGuest, repeatable=False)
     except InvalidPowerState as exc:
-        state = power_state(session, moref)
+        state = power_state(session, vm)
         if state is PowerState.SUSPENDED:
             raise GuestToolsNotRunning("shut down the guest: the VM is suspended") from exc
         if state is not PowerState.OFF:
             raise
 
 
-def power_off(session: Session, moref: str) -> None:
+def power_off(session: Session, vm: SourceVM) -> None:
     """Switch off hard; a VM that is off already is success."""
-    vm = _vm(session, moref)
-    _switch(session, moref, "power off", vm.PowerOffVM_Task, PowerState.OFF)
+    _switch(session, vm, "power off", _reference(session, vm).PowerOffVM_Task, PowerState.OFF)
 
 
-def power_on(session: Session, moref: str) -> None:
+def power_on(session: Session, vm: SourceVM) -> None:
     """Switch on; a VM that is on already is success."""
-    vm = _vm(session, moref)
-    _switch(session, moref, "power on", vm.PowerOnVM_Task, PowerState.ON)
+    _switch(session, vm, "power on", _reference(session, vm).PowerOnVM_Task, PowerState.ON)
 
 
-def _switch(session: Session, moref: str, what: str, start: Callable[[], Any], wanted: PowerState) -> None:
+def _switch(session: Session, vm: SourceVM, what: str, start: Callable[[], Any], wanted: PowerState) -> None:
     """Start the task and wait for it; a refusal counts only while the VM is not in the wanted state."""
+    identity.read(session, what, vm)
     try:
         wait_for_task(session, what, session.call(what, start, repeatable=False))
     except InvalidPowerState:
-        if power_state(session, moref) is not wanted:
+        if power_state(session, vm) is not wanted:
             raise
 
 
@@ -88,5 +88,5 @@ def wait_for_task(session: Session, what: str, task: Any) -> None:
         pause = min(pause * 2, _LONGEST_POLL)
 
 
-def _vm(session: Session, moref: str) -> Any:
-    return session.managed_object(vim.VirtualMachine, moref)
+def _reference(session: Session, vm: SourceVM) -> Any:
+    return session.managed_object(vim.VirtualMachine, vm.id)

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class VmwareProvider:
     """Implements `providers.base.Provider`. One login, opened by the first call and shared by all threads.
 
-    `open_disk` may take longer than other calls: vSphere prepares an export for up to
-    `lease.READY_TIMEOUT` seconds. `discard_export` and `close` cut that short.
+    Whatever is done to a VM is done only while its identifier still means the VM that was described, see
+    `providers.vmware.identity`. `open_disk` may take longer than other calls: vSphere prepares an export for
+    up to `lease.READY_TIMEOUT` seconds. `discard_export` and `close` cut that short.
     """
 
     def __init__(self, config: SourceConfig) -> None:
@@ -65,7 +66,7 @@ class VmwareProvider:
 
     def power_state(self, vm: SourceVM) -> PowerState:
         """Return the power state now."""
-        return power.power_state(self._session, vm.id)
+        return power.power_state(self._session, vm)
 
     def request_shutdown(self, vm: SourceVM) -> None:
         """Ask the guest to shut down; returns at once.
@@ -73,15 +74,15 @@ class VmwareProvider:
         Raises:
             GuestToolsNotRunning: VMware Tools do not run.
         """
-        power.request_shutdown(self._session, vm.id)
+        power.request_shutdown(self._session, vm)
 
     def power_off(self, vm: SourceVM) -> None:
         """Switch the VM off hard. Already off is success."""
-        power.power_off(self._session, vm.id)
+        power.power_off(self._session, vm)
 
     def power_on(self, vm: SourceVM) -> None:
         """Switch the VM on. Already on is success."""
-        power.power_on(self._session, vm.id)
+        power.power_on(self._session, vm)
 
     def open_disk(self, vm: SourceVM, disk: SourceDisk, export_id: str) -> NfcDiskStream:  # noqa: ARG002  # a lease bears no mark; the journal knows it
         """Start reading one disk as a streamOptimized VMDK; the first disk of a VM opens its lease.

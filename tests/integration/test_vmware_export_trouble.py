@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from providers.errors import TransferInterrupted, Unreachable
+from providers.errors import SourceChanged, SourceVMNotFound, TransferInterrupted, Unreachable
 from tests.integration.vmware import EXPORT, MIB, in_background, persistently, read
 from tests.lab.vcenter_model import Disk
 from tests.unit.fakes import eventually
@@ -135,3 +136,45 @@ def test_nothing_is_left_of_many_exports_that_failed_in_every_way(
 
     assert vcenter.state().alive_leases == ()
     assert vcenter.state().sessions == 1
+
+
+def test_a_renewal_that_the_vcenter_fails_is_not_the_end_of_the_lease(
+    vcenter: VCenter, provider: VmwareProvider, machine: str, files: list[Path]
+) -> None:
+    vcenter.settings(lease_timeout_seconds=2)
+    vm = provider.inspect(machine)
+    stream = provider.open_disk(vm, vm.disks[0], EXPORT)
+    before = vcenter.state().calls.get("HttpNfcLeaseProgress", 0)
+    vcenter.fault(
+        "method_fault", method="HttpNfcLeaseProgress", fault="SystemError", detail={"reason": "busy"}
+    )
+
+    eventually(lambda: vcenter.state().calls.get("HttpNfcLeaseProgress", 0) >= before + 8)
+
+    assert not vcenter.state().leases[-1].timed_out
+    assert b"".join(stream.chunks()) == files[0].read_bytes()
+
+
+def test_a_disk_that_the_vm_was_given_meanwhile_is_not_left_behind(
+    vcenter: VCenter, provider: VmwareProvider, machine: str
+) -> None:
+    seen = provider.inspect(machine)
+    vm = dataclasses.replace(seen, disks=seen.disks[:2])
+
+    with pytest.raises(SourceChanged, match=seen.disks[2].key):
+        provider.open_disk(vm, vm.disks[0], EXPORT)
+
+    assert vcenter.state().alive_leases == ()
+
+
+def test_another_vm_under_the_same_identifier_is_not_read(
+    vcenter: VCenter, provider: VmwareProvider, machine: str
+) -> None:
+    before = len(vcenter.state().leases)
+    seen = provider.inspect(machine)
+    vm = dataclasses.replace(seen, name="mail", uuid="42000000-0000-4000-8000-000000000001")
+
+    with pytest.raises(SourceVMNotFound, match=f"{vm.id} is another VM by now, '{machine}'.* not 'mail'"):
+        provider.open_disk(vm, vm.disks[0], EXPORT)
+
+    assert len(vcenter.state().leases) == before

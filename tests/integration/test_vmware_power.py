@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import pytest
@@ -93,6 +94,33 @@ def test_a_vm_that_was_deleted_is_not_found(vcenter: VCenter, provider: VmwarePr
 
     with pytest.raises(SourceVMNotFound):
         provider.power_state(vm)
+
+
+def test_another_vm_under_the_same_identifier_is_not_touched(
+    vcenter: VCenter, provider: VmwareProvider
+) -> None:
+    """The source's endpoint is another vCenter by now, or its database was restored."""
+    other = {"on": vcenter.add_vm("other on", power_state="on"), "off": vcenter.add_vm("other off")}
+    seen = {
+        name: dataclasses.replace(
+            provider.inspect(f"other {name}"), uuid="42000000-0000-4000-8000-00000000000a"
+        )
+        for name in other
+    }
+
+    for act, vm in (
+        (provider.power_state, seen["on"]),
+        (provider.request_shutdown, seen["on"]),
+        (provider.power_off, seen["on"]),
+        (provider.power_on, seen["off"]),
+    ):
+        with pytest.raises(SourceVMNotFound, match="is another VM by now, 'other"):
+            act(vm)
+
+    state = vcenter.state()
+    assert state.vm("other on").power_state == "poweredOn"
+    assert state.vm("other off").power_state == "poweredOff"
+    assert not state.vm("other on").calls.keys() & {"ShutdownGuest", "PowerOffVM_Task"}
 
 
 def test_the_guest_of_a_suspended_vm_cannot_be_asked(vcenter: VCenter, provider: VmwareProvider) -> None:
