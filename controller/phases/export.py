@@ -75,7 +75,7 @@ def run(ctx: Context) -> Outcome:
     reason = "ScratchSpaceInsufficient" if held_up else "PreparingDisks" if preparing else "Exporting"
     doing = [f"disk {key}: {state.preparing}" for key, state in preparing.items()]
     return Wait(
-        min([ctx.settings.progress_seconds, *(state.look_again for state in preparing.values())]),
+        min([ctx.settings.progress_seconds, *(s.look_again for s in preparing.values() if s.look_again)]),
         reason,
         "; ".join([_sentence(progress, states), *doing, *([room] if room else [])]),
         Changes(

@@ -85,6 +85,20 @@ def test_waiting_for_a_disk_takes_no_thread_but_counts_for_its_source(
     assert "b.0" not in crowd.began
 
 
+def test_a_disk_that_is_due_and_finds_no_thread_free_is_not_asked_for_again_and_again(
+    transfers: TransferPool, scratch: Scratch, clock: FakeClock, crowd: Crowd
+) -> None:
+    ctx = context(transfers, scratch, Cloud(Source(SNAPSHOT), removals=0))
+    export.run(ctx)
+    preparing(transfers)
+    transfers.start(crowd.job("b.0"), crowd.job("c.0"))  # as many as there are threads
+    eventually(lambda: crowd.has_begun(2))
+    clock.advance(5)
+    waits = export.run(ctx)
+    assert isinstance(waits, Wait)
+    assert waits.after == 10
+
+
 def test_a_disk_that_is_not_ready_can_be_cancelled(transfers: TransferPool) -> None:
     transfers.start(job(Source(SNAPSHOT).open, "a"))
     preparing(transfers)
