@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.lab import chart
@@ -28,8 +27,9 @@ def asked_for(control_plane: ControlPlane, *, refused: bool) -> set[Right]:
         target = event.get("objectRef")
         if event["user"]["username"] != ACCOUNT or not target:
             continue
-        code = (event.get("responseStatus") or {}).get("code")
-        if (code == HTTPStatus.FORBIDDEN) is refused:
+        # The status alone does not tell: a namespace that is being deleted answers 403 to those who may, too.
+        decision = (event.get("annotations") or {}).get("authorization.k8s.io/decision")
+        if (decision == "forbid") is refused:
             resource = "/".join(filter(None, (target["resource"], target.get("subresource"))))
             found.add(Right(target.get("apiGroup", ""), resource, event["verb"]))
     return found

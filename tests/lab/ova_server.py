@@ -55,7 +55,8 @@ class Manners:
         ranges: Whether ranges are offered.
         head_status: Status of the answer to a HEAD, where it is refused.
         statuses: Of the next answers to GETs, one each, instead of the file.
-        cuts: Bytes of the body after which the connection is cut, for the next GETs, one each.
+        cuts: Bytes of the body after which the connection is cut, for the next downloads, one each; a look at
+            the beginning of the file is none.
         stall_after: Bytes of the body after which nothing more comes.
         redirect: Where every request is sent.
         etag: Entity tag; empty for none.
@@ -278,7 +279,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _body(self, served: Served, start: int, stop: int) -> None:
         manners, request = served.manners, self._request
-        cut = manners.cuts.pop(0) if manners.cuts else None
+        is_download = not request.range.startswith("bytes=0-")
+        cut = manners.cuts.pop(0) if is_download and manners.cuts else None
         began = time.monotonic()
         for piece in served.read(start, stop):
             part = piece if cut is None else piece[: cut - request.sent]
