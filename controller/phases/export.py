@@ -45,13 +45,10 @@ def run(ctx: Context) -> Outcome:
     trouble = _judge_failures(ctx, states)
     if trouble:
         return trouble
-    waiting = {
-        index
-        for index, state in enumerate(states)
-        if state is None or state.needed_bytes or (state.preparing and not state.look_again)
-    }
-    if waiting:
-        ctx.transfers.start(*(job for job in _jobs(ctx, provider, vm) if job.disk_index in waiting))
+    # Those under way too: the source's limits may have been changed.
+    unfinished = {index for index, state in enumerate(states) if state is None or _running(state)}
+    if unfinished:
+        ctx.transfers.start(*(job for job in _jobs(ctx, provider, vm) if job.disk_index in unfinished))
         states = [ctx.transfers.state(vmimport.uid, index) for index in range(len(vmimport.disks))]
     if all(_done(state) for state in states):
         removing = discard_export(ctx, provider, vm, complete=True)

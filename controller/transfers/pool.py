@@ -81,6 +81,7 @@ class TransferPool:
     def start(self, *jobs: DiskJob) -> None:
         """See to it that jobs run: nothing happens to one that is running or done.
 
+        The limits that they tell of their source count from now on, also for those that run or wait already.
         The jobs of one import are to be started together, so that the room they need is known. A failed job
         starts again. So does one whose image has another size than the job says: the source's disk was
         resized. While a cancelled job is still ending, nothing starts; `on_change` tells when. Jobs that wait
@@ -102,6 +103,8 @@ class TransferPool:
                 run = self._runs.get(key)
                 if run is None or run.status is TransferStatus.FAILED:
                     self._runs[key] = Run(job, MovingRate(self._clock), next(self._sequence))
+                elif run.status is TransferStatus.QUEUED:
+                    run.job = job
                 self._throttle(job).bytes_per_second = job.source_bytes_per_second
             self._dispatch()
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.tenants import PATH, Tenancy, wait_for_reason
+from tests.e2e.tenants import PATH, SECONDS, Tenancy, wait_for_reason
+from tests.lab.processes import wait_until
 from tests.lab.scene import Scene, vmware_source
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -67,11 +68,24 @@ def test_an_endpoint_is_completed_and_the_secret_is_looked_for_beside_the_source
     assert "datacenter /DC0" in wait_for_reason(scene, tenant, "Verified")["message"]
 
 
-def test_a_source_may_be_read_one_disk_at_a_time(own: Tenancy) -> None:
-    patch = {"spec": {"maxConcurrentTransfers": 1}}
-    own.scene.control_plane.api.merge(f"{PATH}/{own.namespace}/vmwaresources/vcenter", patch)
-    own.start_slowly("web")
-    under_way = [gets for gets, _ in own.disks("web")]
+def test_a_source_may_be_read_one_disk_at_a_time_until_it_is_allowed_more(own: Tenancy) -> None:
+    def limit(disks: int) -> None:
+        patch = {"spec": {"maxConcurrentTransfers": disks}}
+        own.scene.control_plane.api.merge(f"{PATH}/{own.namespace}/vmwaresources/vcenter", patch)
+
+    def reads(*numbers: int) -> None:
+        wait_until(
+            lambda: [gets for gets, _ in own.disks("web")] == list(numbers),
+            what=f"{numbers} disks to be read",
+            timeout_seconds=SECONDS,
+        )
+
+    limit(1)
+    vm = own.add_vm("web")
+    own.vcenter.fault("stall", vm="web", disk=vm.disks[0].key, after_bytes=1000)
+    own.start("web")
+    reads(1, 0)
+    limit(2)
+    reads(1, 1)
     own.vcenter.clear_faults()
-    assert under_way == [1, 0]
     assert own.ended("web")["phase"] == "Succeeded"

@@ -96,6 +96,26 @@ def test_a_source_is_read_no_faster_than_it_may_be_whatever_the_number_of_disks(
     assert len({(throttle, rate) for throttle, _, rate in taken}) == 2
 
 
+def test_a_changed_limit_counts_for_the_disk_that_is_being_read(
+    transfers: TransferPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[int | None] = []
+    changed = threading.Event()
+
+    def take(throttle: Throttle, _count: int, _stop: threading.Event) -> None:
+        rates.append(throttle.bytes_per_second)
+        assert changed.wait(10)
+
+    monkeypatch.setattr(Throttle, "take", take)
+    stream = FakeStream()
+    transfers.start(limited("a.0", stream, MIB))
+    eventually(lambda: rates)
+    transfers.start(limited("a.0", stream, None))
+    changed.set()
+    settled(transfers, "a", 0)
+    assert (rates[0], rates[-1]) == (MIB, None)
+
+
 def test_a_disk_that_is_held_back_is_cancelled_at_once(transfers: TransferPool, scratch: Scratch) -> None:
     stream = FakeStream()
     transfers.start(limited("a.0", stream, 1))
