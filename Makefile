@@ -6,7 +6,7 @@ PYTHON ?= python3
 RUN = python="$$($(PYTHON) -m tests.lab.environment)" && "$$python"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint types imports check setup lab chart-docs lock
+.PHONY: help docs demo test bench lint types imports check setup lab chart-docs lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ imports: ## Check that the layers hold
 	@$(RUN) -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
 
 check: lint types imports test ## All of the above, as CI does
+
+docs: ## Write the pages of docs that are made from code and CRDs
+	@$(RUN) -m tests.handbook
 
 setup: ## Build and install what the tests need, into ~/.cache
 	@$(RUN) -m tests.lab.toolchain
