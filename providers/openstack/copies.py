@@ -38,10 +38,11 @@ class Copies:
         """Yield the images of the disk, the oldest first; one is what there should be.
 
         An image that Cinder uploads carries no marks of ours, for it takes none; its name is unique enough.
+        Images that others share with the project are not looked at: their bytes would be somebody else's.
         """
-        found = self._session.pages(
-            Service.IMAGE, "/images", "images", name=mark.name, sort_key="created_at", sort_dir="asc"
-        )
+        owner = str(self._session.access().project_id)
+        order = {"sort_key": "created_at", "sort_dir": "asc"}
+        found = self._session.pages(Service.IMAGE, "/images", "images", name=mark.name, owner=owner, **order)
         return (image for image in found if image.get("name") == mark.name)
 
     def volumes(self, mark: Mark) -> Iterator[JSON]:
