@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,62}")
 _SIDECAR = re.compile(r"disk-(\d{1,5})\.json")
 _OPEN = ".open"
+_RESERVED_BYTES = 4096  # a block of most file systems; a sidecar has 200 bytes
 _STAT_BLOCK_BYTES = 512  # unit of st_blocks, stat(2)
 
 
@@ -96,12 +97,16 @@ class Scratch:
         return self._directory(import_uid) / f"disk-{disk_index:d}.raw.partial-{self._writer}"
 
     def prepare(self, import_uid: str, disk_index: int) -> Path:
-        """Clear the way for a new image; return `partial_path`, which does not exist then."""
+        """Clear the way for a new image; return `partial_path`, which does not exist then.
+
+        Room for the sidecar is set aside: an image that took hours is not to fail for want of its last block.
+        """
         self._guard()
         with self._lock, _refusals(f"scratch of disk {disk_index} cannot be prepared"):
             self._directory(import_uid).mkdir(mode=0o700, exist_ok=True)
             _fsync_directory(self._root)
             self._remove_disk(import_uid, disk_index)
+            _reserve(self._sidecar(import_uid, disk_index))
         return self.partial_path(import_uid, disk_index)
 
     def commit(self, import_uid: str, disk_index: int, record: DiskRecord) -> Path:
@@ -270,15 +275,29 @@ def _parse_note(data: bytes) -> tuple[str, str] | None:
     return None
 
 
+def _partial(final: Path) -> Path:
+    return final.with_name(f"{final.name}.partial")
+
+
+def _reserve(final: Path) -> None:
+    """Take the block that `_write_durably` will need for a file."""
+    fd = os.open(_partial(final), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, bytes(_RESERVED_BYTES))
+        os.fsync(fd)  # some file systems find a block only now
+    finally:
+        os.close(fd)
+
+
 def _write_durably(final: Path, content: dict[str, Any]) -> None:
-    """Write JSON so that a crash at any moment leaves the old file or the new one."""
-    partial = final.with_name(f"{final.name}.partial")
-    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        json.dump(content, file)
-        file.flush()
+    """Write JSON so that a crash at any moment leaves the old file or the new one; into what was reserved."""
+    data = json.dumps(content).encode()
+    fd = os.open(_partial(final), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb", buffering=0) as file:
+        file.write(data)
+        file.truncate()
         os.fsync(fd)
-    partial.rename(final)
+    _partial(final).rename(final)
     _fsync_directory(final.parent)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from controller.runtime.clock import SystemClock
-from controller.scratch import Scratch
+from controller.scratch import DiskRecord, Scratch
 from controller.transfers import DiskJob, TransferPool, TransferStatus
 from converters.digest import sparse_sha256
 from tests.bench import disk_images
@@ -119,6 +120,23 @@ def test_a_full_volume_is_waited_out(small_volume: Path, disk: Disk, url: str) -
     eventually(lambda: is_done(pool, 1))
     assert sparse_sha256(small_volume / UID / "disk-1.raw") == sparse_sha256(disk.raw)
     assert pool.shut_down(10)
+
+
+def test_an_image_that_took_the_last_block_is_complete_all_the_same(small_volume: Path) -> None:
+    """Others fill the volume while it is written; its sidecar must not be what finds no room."""
+    scratch = Scratch(small_volume)
+    partial = scratch.prepare(UID, 0)
+    with partial.open("wb", buffering=0) as image, contextlib.suppress(OSError):
+        while image.write(bytes(MIB)):
+            pass
+    with pytest.raises(OSError, match="No space"):
+        (small_volume / "one more").write_bytes(b"x" * 10)
+    size = partial.stat().st_size
+
+    scratch.commit(UID, 0, DiskRecord(size, "sparse-sha256-64k:0"))
+
+    assert Scratch(small_volume).record(UID, 0) == DiskRecord(size, "sparse-sha256-64k:0")
+    assert names(small_volume) == {"disk-0.raw", "disk-0.json"}
 
 
 def test_a_full_volume_is_foreseen(small_volume: Path, disk: Disk, url: str) -> None:

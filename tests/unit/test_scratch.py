@@ -84,7 +84,9 @@ def test_to_prepare_is_to_remove_all_that_was_there_of_this_disk(tmp_path: Path)
     for leftover in ("disk-0.raw.partial-1", "disk-0.raw.partial-1.source", "disk-0.json.partial"):
         (tmp_path / UID / leftover).write_text("")
     assert scratch.prepare(UID, 0) == scratch.partial_path(UID, 0)
-    assert {path.name for path in (tmp_path / UID).iterdir()} == {"disk-10.raw", "disk-10.json"}
+    left = {path.name: path.read_bytes() for path in (tmp_path / UID).iterdir()}
+    assert left.keys() == {"disk-10.raw", "disk-10.json", "disk-0.json.partial"}
+    assert not any(left["disk-0.json.partial"]), "room for the sidecar"
 
 
 def test_a_process_that_lost_its_place_cannot_put_half_an_image_in_the_place_of_its_successors(
