@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 _PROPERTY = re.compile(r"\$\{(.+)\}")
 _GIB = "byte * 2^30"
-_SHOWN_NAMES = 20
+MAX_ENTRIES = 4096  # of files, of disks, of systems in a package
+MAX_LISTED = 20  # names in a message
+MAX_SHOWN = 100  # characters of a name in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +115,16 @@ class Package:
             return found[0]
         candidates = found or self.systems
         listed = ", ".join(
-            f"{system.id!r}" if system.name == system.id else f"{system.id!r} ({system.name})"
-            for system in candidates[:_SHOWN_NAMES]
+            f"{system.id[:MAX_SHOWN]!r}"
+            + (f" ({system.name[:MAX_SHOWN]})" if system.name != system.id else "")
+            for system in candidates[:MAX_LISTED]
         )
         if found:
             raise SourceVMNotUnique(
                 f"several virtual systems are called {name!r}; name one by its id: {listed}"
             )
-        near = difflib.get_close_matches(name, [system.id for system in self.systems], n=1)
+        names = [system.id for system in self.systems if len(system.id) <= MAX_SHOWN]
+        near = difflib.get_close_matches(name[:MAX_SHOWN], names, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise SourceVMNotFound(f"the package has no virtual system {name!r}; it has {listed}{hint}")
 
@@ -138,6 +142,8 @@ def parse(data: bytes) -> Package:
     systems = tuple(_systems(root))
     if not systems:
         raise DescriptorInvalid("the OVF descriptor has no virtual system")
+    if max(map(len, (files, systems))) > MAX_ENTRIES:
+        raise DescriptorInvalid(f"the OVF descriptor has more than {MAX_ENTRIES} files or systems")
     identifiers = [system.id for system in systems]
     if len(set(identifiers)) != len(identifiers):
         twice = next(each for each in identifiers if identifiers.count(each) > 1)
@@ -186,9 +192,13 @@ def _files(root: Element) -> dict[str, File]:
 
 def _disks(root: Element, files: Mapping[str, File]) -> dict[str, Disk]:
     disks: dict[str, Disk] = {}
+    properties = _properties(root)
+    hrefs = {file.href: file for file in files.values()}
     for section in children(root, "DiskSection"):
         for number, element in enumerate(children(section, "Disk"), start=1):
             identifier = attribute(element, "diskId")
+            if number > MAX_ENTRIES:
+                raise DescriptorInvalid(f"the OVF descriptor has more than {MAX_ENTRIES} disks")
             if not identifier:
                 raise DescriptorInvalid(f"disk {number} in DiskSection has no diskId")
             if identifier in disks:
@@ -196,8 +206,8 @@ def _disks(root: Element, files: Mapping[str, File]) -> dict[str, Disk]:
             populated = attribute(element, "populatedSize")
             disks[identifier] = Disk(
                 id=identifier,
-                file=_file_of(element, identifier, files),
-                capacity_bytes=_capacity(root, element, identifier),
+                file=_file_of(element, identifier, files, hrefs),
+                capacity_bytes=_capacity(properties, element, identifier),
                 format=attribute(element, "format"),
                 populated_bytes=(
                     units.whole_number(populated, f"populatedSize of disk {identifier}", units.MAX_BYTES)
@@ -211,20 +221,19 @@ def _disks(root: Element, files: Mapping[str, File]) -> dict[str, Disk]:
     return disks
 
 
-def _file_of(element: Element, disk: str, files: Mapping[str, File]) -> File | None:
+def _file_of(
+    element: Element, disk: str, files: Mapping[str, File], hrefs: Mapping[str, File]
+) -> File | None:
     reference = attribute(element, "fileRef")
     if not reference:
         return None
-    if reference in files:
-        return files[reference]
-    # oVirt refers to the file by its href.
-    named = next((file for file in files.values() if file.href == reference), None)
+    named = files.get(reference) or hrefs.get(reference)  # oVirt refers to the file by its href
     if named is None:
         raise DescriptorInvalid(f"disk {disk} refers to file {reference!r}, which References does not have")
     return named
 
 
-def _capacity(root: Element, element: Element, disk: str) -> int:
+def _capacity(properties: Mapping[str, str], element: Element, disk: str) -> int:
     what = f"capacity of disk {disk}"
     capacity, unit = attribute(element, "capacity"), attribute(element, "capacityAllocationUnits")
     if not capacity and (size := attribute(element, "size")):  # oVirt, in GiB
@@ -232,22 +241,23 @@ def _capacity(root: Element, element: Element, disk: str) -> int:
     if not capacity:
         raise DescriptorInvalid(f"disk {disk} has no capacity")
     match = _PROPERTY.fullmatch(capacity)
-    size_bytes = units.size_bytes(_property(root, match[1]) if match else capacity, unit, what)
+    size_bytes = units.size_bytes(properties.get(match[1], "") if match else capacity, unit, what)
     if not size_bytes or size_bytes % 512:
         raise DescriptorInvalid(f"{what} is {size_bytes} bytes, which no disk has")
     return size_bytes
 
 
-def _property(root: Element, name: str) -> str:
-    """Return the default of a property (DSP0243, "Property Elements"); empty when it has none."""
+def _properties(root: Element) -> dict[str, str]:
+    """Return the defaults of properties, by key and by class and key (DSP0243, "Property Elements")."""
+    found: dict[str, str] = {}
     for section in root.iter():
         if kind(section) == "ProductSection":
             prefix = attribute(section, "class")
             for element in children(section, "Property"):
-                key = attribute(element, "key")
-                if name in (key, f"{prefix}.{key}"):
-                    return attribute(element, "value")
-    return ""
+                key, value = attribute(element, "key"), attribute(element, "value")
+                found.setdefault(key, value)
+                found.setdefault(f"{prefix}.{key}", value)
+    return found
 
 
 def _systems(parent: Element) -> Iterator[System]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from providers.errors import DescriptorInvalid
 from providers.ova import units
-from providers.ova.xmltree import attribute, children, kind, local
+from providers.ova.xmltree import attribute, children, kind, local, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CPU, MEMORY, IDE, SCSI, ETHERNET = 3, 4, 5, 6, 10
 DISK, OTHER_STORAGE, USB, LOGICAL_DISK, ETHERNET_PORT = 17, 20, 23, 31, 33
 CONTROLLERS = frozenset({IDE, SCSI, OTHER_STORAGE, USB})
+MAX_ITEMS = 1024  # of one machine; vSphere's largest has about 300
 _RANGES = ("min", "max")  # rows that say between what a quantity may be chosen
 
 
@@ -65,11 +66,13 @@ def items(hardware: Element, configuration: str) -> tuple[Item, ...]:
     InstanceID that names none (DSP0243, "DeploymentOptionSection").
 
     Raises:
-        DescriptorInvalid: a row has no resource type.
+        DescriptorInvalid: a row has no resource type, or there are too many.
     """
     chosen: dict[str, tuple[bool, Item]] = {}
     rows = children(hardware, "Item", "StorageItem", "EthernetPortItem")
     for number, element in enumerate(rows, start=1):
+        if number > MAX_ITEMS:
+            raise DescriptorInvalid(f"a machine has more than {MAX_ITEMS} hardware items")
         if attribute(element, "bound").lower() in _RANGES:
             continue
         wanted = attribute(element, "configuration").split()
@@ -91,7 +94,7 @@ def _item(element: Element, number: int) -> Item:
         if kind(entry) in ("Config", "ExtraConfig"):
             settings[attribute(entry, "key")] = attribute(entry, "value")
         else:
-            fields.setdefault(local(entry.tag).lower(), (entry.text or "").strip())
+            fields.setdefault(local(entry.tag).lower(), text(entry))
     identifier = fields.get("instanceid") or f"#{number}"
     what = f"the ResourceType of hardware item {identifier}"
     return Item(fields, identifier, units.whole_number(fields.get("resourcetype", ""), what), settings)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from providers.errors import DescriptorInvalid
 from providers.model import Finding, Firmware, PowerState, Severity, SourceDisk, SourceVM
 from providers.ova import devices, guests, items, units, vendors
+from providers.ova.descriptor import MAX_LISTED, MAX_SHOWN
 from providers.ova.xmltree import attribute, child, children, text
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _MAX_CPUS = 4096
+_MAX_ANNOTATION = 32 * 1024  # characters; annotations of an object may have 256 KiB in all
 # Ends of names that leave no doubt, and words in the URIs of formats (DSP0243 9.1 names only VMware's; the
 # others are those of qemu, VirtualBox, Microsoft, oVirt and IBM). The name comes first: many writers put
 # VMware's URI whatever the file is.
@@ -194,7 +196,9 @@ def _guest(system: Element, extras: vendors.Extras) -> tuple[str, int | None]:
 
 
 def _annotation(system: Element) -> str | None:
-    parts = [text(section, "Annotation") for section in children(system, "AnnotationSection")]
+    parts = [
+        text(section, "Annotation", _MAX_ANNOTATION) for section in children(system, "AnnotationSection")
+    ]
     return "\n".join(part for part in parts if part) or None
 
 
@@ -222,11 +226,17 @@ def _findings(extras: vendors.Extras, package: Package, drives: Sequence[Drive])
         found.append(
             warning(
                 "DiskNotAttached",
-                f"the package holds disks that no VM has and that are left out: {', '.join(loose)}",
+                f"the package holds disks that no VM has and that are left out: {listed(loose)}",
                 "Nothing to do, unless they are wanted: then correct the descriptor.",
             )
         )
     return tuple(found)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return some of the names, for a message."""
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(name[:MAX_SHOWN] for name in names[:MAX_LISTED]) + more
 
 
 def warning(identifier: str, message: str, remedy: str) -> Finding:

@@ -9,7 +9,7 @@ from providers.errors import ArchiveInvalid, SourceFileNotFound
 from providers.ova import catalog, images
 from providers.ova.catalog import Catalog, Stored
 from providers.ova.handle import Handle, Part
-from providers.ova.machine import BLANK, Described, warning
+from providers.ova.machine import BLANK, Described, listed, warning
 from providers.ova.tar import MAX_MEMBERS
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def place(described: Described, package: Catalog, web: Web) -> SourceVM:
         findings.append(
             warning(
                 "ManifestIncomplete",
-                f"the manifest does not have {', '.join(unlisted)}: nothing tells whether they are intact",
+                f"the manifest does not have {listed(unlisted)}: nothing tells whether they are intact",
                 "Nothing to do, or export the VM again.",
             )
         )

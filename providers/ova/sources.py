@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-from providers.errors import ArchiveInvalid, SourceChanged, TransferInterrupted
+from providers.errors import ArchiveInvalid, SourceChanged, TransferInterrupted, Unreachable
 from providers.ova.web import PARTIAL
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from providers.ova.web import Answer, Version, Web
 
 WINDOW_BYTES = 64 * 1024  # holds the descriptor and the manifest of most archives, with their headers
+LOOK_SECONDS = 120.0  # for a whole walk through an archive
 _LONGEST_READ = 8 * 1024 * 1024
 
 
@@ -34,6 +36,7 @@ class RangedSource:
         self.position = 0
         self._window = _body(first, WINDOW_BYTES)
         self._window_at = 0
+        self._deadline = time.monotonic() + LOOK_SECONDS
 
     def peek(self, length: int) -> bytes:
         """Return what `read` would return, without passing over it."""
@@ -62,6 +65,8 @@ class RangedSource:
     def _fetch(self, length: int) -> None:
         if length > _LONGEST_READ:
             raise ArchiveInvalid(f"the archive has a part of {length} bytes where a small one belongs")
+        if time.monotonic() > self._deadline:
+            raise Unreachable(f"{self._location}: the server is too slow to look through the archive")
         last = min(self.size, self.position + max(length, WINDOW_BYTES)) - 1
         answer = ask_for(self._web, self._location, self._version, self.position, last, patient=False)
         self._window = _body(answer, last + 1 - self.position)

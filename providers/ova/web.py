@@ -9,6 +9,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from providers.ova.location import Location
 
 CALL_TIMEOUT = 30.0  # seconds of silence in calls that reconcile waits for
+CALL_SECONDS = 60.0  # for all of such a call: who sends a byte now and then is not silent
 CHUNK_BYTES = 256 * 1024
 MAX_REDIRECTS = 5
 OK, PARTIAL = http.client.OK, http.client.PARTIAL_CONTENT
@@ -80,6 +82,7 @@ class Answer:
         start: Place in the file of the first byte that comes.
         version: Of the file.
         length: Bytes to come, when known.
+        deadline: On the monotonic clock; `None` for none.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Answer:
         self.status = response.status
         self.length = response.length_remaining
         self.start = 0
+        self.deadline: float | None = None
         announced = headers.get("Content-Length", "")  # urllib3 counts 0 for the answer to a HEAD
         size = int(announced) if announced.isascii() and announced.isdigit() else None
         match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
@@ -140,6 +144,9 @@ class Answer:
                 raise TransferInterrupted(f"{self._where}: closed by the reader")
             if chunk is None:
                 return
+            if self.deadline is not None and time.monotonic() > self.deadline:
+                self.close()
+                raise TransferInterrupted(f"{self._where}: the server is too slow")
             yield chunk
 
     def close(self) -> None:
@@ -210,6 +217,8 @@ class Web:
         """
         headers = {} if first is None else {"Range": f"bytes={first}-{'' if last is None else last}"}
         answer = self._follow("GET", location, headers, self._silence if patient else CALL_TIMEOUT)
+        if not patient:
+            answer.deadline = time.monotonic() + CALL_SECONDS
         try:
             self.check(answer, location)
         except ProviderError:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 4 * 1024 * 1024  # a VM of 60 disks takes 100 KB
 MAX_DEPTH = 64  # OVF needs 6, nested collections and vendors' sections some more
 MAX_ELEMENTS = 100_000
+MAX_TEXT = 1024  # characters of what means something here; vendors' settings may be longer
 
 
 class _LimitedBuilder(TreeBuilder):
@@ -83,8 +84,9 @@ def kind(element: Element) -> str:
 
 
 def attribute(element: Element, name: str) -> str:
-    """Return an attribute by local name, stripped; empty when it is not there."""
-    return next((value.strip() for key, value in element.attrib.items() if local(key) == name), "")
+    """Return an attribute by local name, stripped; empty when it is not there, or longer than `MAX_TEXT`."""
+    found = next((value.strip() for key, value in element.attrib.items() if local(key) == name), "")
+    return found if len(found) <= MAX_TEXT else ""
 
 
 def children(element: Element, *names: str) -> Iterator[Element]:
@@ -97,7 +99,11 @@ def child(element: Element, *names: str) -> Element | None:
     return next(children(element, *names), None)
 
 
-def text(element: Element | None, name: str = "") -> str:
-    """Return the text of an element, or of its first child of that name, stripped; empty for none."""
+def text(element: Element | None, name: str = "", limit: int = MAX_TEXT) -> str:
+    """Return the text of an element, or of its first child of that name, stripped.
+
+    Empty when there is none, or when it is longer than `limit`.
+    """
     found = child(element, name) if element is not None and name else element
-    return (found.text or "").strip() if found is not None else ""
+    content = (found.text or "").strip() if found is not None else ""
+    return content if len(content) <= limit else ""

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
+from collections.abc import Callable
 
-from tests.fuzz import vmdk
+from tests.fuzz import ova, vmdk
+from tests.fuzz.report import Report
 
-FUZZERS = {"vmdk": vmdk.run}
+FUZZERS: dict[str, Callable[[int, int, Callable[[Report], None]], Report]] = {
+    "vmdk": vmdk.run,
+    **{kind: functools.partial(ova.run, kind) for kind in ova.KINDS},
+}
 
 
 def main() -> int:

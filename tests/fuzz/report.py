@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 from collections import Counter
 from dataclasses import dataclass, field
+
+
+def peak_memory() -> int:
+    """Return the peak of this process's resident memory so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @dataclass(slots=True)

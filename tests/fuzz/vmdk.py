@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import io
 import random
-import resource
 import struct
 import subprocess
 import tempfile
@@ -23,7 +22,7 @@ import converters
 from converters.digest import sparse_sha256
 from converters.errors import ConversionError
 from converters.raw import SparseRawFile
-from tests.fuzz.report import Report
+from tests.fuzz.report import Report, peak_memory
 from tests.lab import streamvmdk
 from tests.lab.streamvmdk import GRAIN, GRAIN_SECTORS, SECTOR
 
@@ -66,9 +65,9 @@ def run(cases: int, seed: int = 0, on_progress: Callable[[Report], None] = lambd
         for number in range(cases):
             _run_case(Path(folder), seed, number, report)
             if number == WARM_UP_CASES:
-                base = _peak_memory()
+                base = peak_memory()
             if number > WARM_UP_CASES:
-                report.memory_growth_bytes = _peak_memory() - base
+                report.memory_growth_bytes = peak_memory() - base
             if number % 1000 == 0:
                 on_progress(report)
     if report.memory_growth_bytes > MAX_MEMORY_GROWTH:
@@ -143,10 +142,6 @@ def _decode(image: bytes, target: Path, *, own: bool) -> tuple[float, str, str]:
 
 def _memory_backed() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  # a folder of its own is made there
-
-
-def _peak_memory() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @functools.cache

@@ -32,6 +32,9 @@ BOMB = (
     + "".join(f'<!ENTITY {chr(98 + i)} "{f"&{chr(97 + i)};" * 10}">' for i in range(9))
     + "]><Envelope>&j;</Envelope>"
 )
+HARDWARE = "<Item><rasd:ResourceType>1</rasd:ResourceType></Item>"
+DISKS = "".join(f'<Disk ovf:diskId="more{number}" ovf:capacity="512"/>' for number in range(5000))
+SYSTEMS = "".join(f'<VirtualSystem ovf:id="more{number}"/>' for number in range(5000))
 BAD = {
     "nothing": (b"", "not XML, line 1"),
     "zeros": (bytes(512), "not XML, line 1"),
@@ -59,6 +62,22 @@ BAD = {
     "more elements than the limit": (
         b"<Envelope>" + b"<a/>" * xmltree.MAX_ELEMENTS + b"</Envelope>",
         "more than 100000 elements",
+    ),
+    "more hardware than a machine has": (
+        swapped("</VirtualHardwareSection>", HARDWARE * 2000 + "</VirtualHardwareSection>"),
+        "more than 1024 hardware items",
+    ),
+    "more disks than a package has": (
+        swapped("</DiskSection>", DISKS + "</DiskSection>"),
+        "more than 4096 disks",
+    ),
+    "more systems than a package has": (
+        swapped("</VirtualSystem>", "</VirtualSystem>" + SYSTEMS),
+        "more than 4096 files or systems",
+    ),
+    "an id as long as a book": (
+        swapped('ovf:diskId="vmdisk1"', f'ovf:diskId="{"d" * 70_000}"'),
+        "disk 1 in DiskSection has no diskId",
     ),
     "another kind of document": (b"<html><body>404</body></html>", "no OVF: its root is 'html'"),
     "no system": (without("VirtualSystem"), "no virtual system"),

@@ -38,6 +38,8 @@ def test_a_manifest_is_read_as_products_write_it(text: str, digests: dict[str, m
         (f"SHA3(a)= {SHA256}".encode(), "line 1 of the manifest is no SHA3 digest"),
         (f"SHA256()= {SHA256}".encode(), "line 1 of the manifest is no digest"),
         (f"SHA1(a)= {SHA1}\nSHA256(a)= {SHA256}".encode(), "line 2 of the manifest gives 'a' another digest"),
+        (b"SHA1(a" + b" " * 1_000_000 + b"= 0", "line 1 of the manifest is no digest"),
+        (b"SHA1(a" + b") " * 500_000 + b"= 0", "line 1 of the manifest is no SHA1 digest"),
         (b"\n" * (manifest.MAX_LINES + 1), "more than 10000 lines"),
         (b" " * (manifest.MAX_BYTES + 1), "bytes, more than"),
     ],
