@@ -1,4 +1,4 @@
-"""The OVA provider against the lab's web server: who is trusted, who gets the password, whereto it follows."""
+"""The OVA provider against the lab's web server: who is trusted, who gets the password, where it follows."""
 
 from __future__ import annotations
 
