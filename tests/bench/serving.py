@@ -16,7 +16,7 @@ from controller import log
 from controller.imageserver import ImageServer
 from controller.scratch import DiskRecord, Scratch
 from tests.bench.figures import Figure
-from tests.lab import toolchain
+from tests.lab import debian, toolchain
 from tests.lab.errors import LabError
 from tests.lab.ports import free_ports
 from tests.lab.processes import LabProcess, wait_until
@@ -50,7 +50,7 @@ http {{
 
 def run() -> list[Figure]:
     """Read one image, which is in the page cache, again and again; what is compared takes turns."""
-    program = toolchain.unpacked_program("nginx", "usr/sbin/nginx")
+    program = debian.unpacked_program("nginx", "usr/sbin/nginx")
     toolchain.go_program("reader")
     log.configure()
     with TemporaryDirectory(prefix="bench-serving-") as temporary:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab import toolchain
+from tests.lab import debian, toolchain
 from tests.lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def test_the_assets_directory_is_looked_in_first(
 def test_a_missing_debian_program_is_named_with_the_command_that_brings_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(toolchain, "DEBIAN_PACKAGES", {"no-such-program": "no-such-package"})
+    monkeypatch.setattr(debian, "DEBIAN_PACKAGES", {"no-such-program": "no-such-package"})
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(LabError, match="apt-get install --yes --no-install-recommends no-such-package"):
-        toolchain.debian_programs()
+        debian.debian_programs()

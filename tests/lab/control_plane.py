@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
+from tests.lab.debian import system_program
 from tests.lab.errors import LabError
 from tests.lab.kube_api import KubeApi
 from tests.lab.pki import Authority, KeyPair
 from tests.lab.ports import free_ports
 from tests.lab.processes import LabProcess, wait_until
-from tests.lab.toolchain import go_program, system_program
+from tests.lab.toolchain import go_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -11,17 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tests.lab.cache import cache_dir, locked
 from tests.lab.errors import LabError
 from tests.lab.processes import wait_until
-from tests.lab.toolchain import (
-    HARVESTER,
-    KUBEVIRT,
-    PROMETHEUS_OPERATOR,
-    GoModule,
-    cache_dir,
-    go_module,
-    locked,
-)
+from tests.lab.toolchain import HARVESTER, KUBEVIRT, PROMETHEUS_OPERATOR, GoModule, go_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

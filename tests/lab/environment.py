@@ -14,9 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.lab.cache import cache_dir, locked
 from tests.lab.errors import LabError
 from tests.lab.progress import Progress
-from tests.lab.toolchain import cache_dir, locked
 
 PYTHON_MINIMUM = (3, 11)
 LOCK_FILE = Path(__file__).parents[2] / "requirements-dev.lock"

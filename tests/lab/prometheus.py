@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
+from tests.lab.debian import PROMETHEUS, PROMTOOL, unpacked_program
 from tests.lab.errors import LabError
 from tests.lab.ports import free_ports
 from tests.lab.processes import LabProcess, wait_until
-from tests.lab.toolchain import PROMETHEUS, PROMTOOL, unpacked_program
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from tests.lab.debian import system_program
 from tests.lab.errors import LabError
 from tests.lab.processes import LabProcess, wait_until
-from tests.lab.toolchain import system_program
 
 if TYPE_CHECKING:
     from types import TracebackType

