@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.lab.api_proxy import ApiProxy, Request
+from tests.lab.api_proxy import ApiProxy
 from tests.lab.controller import Controller
+from tests.lab.faults import Request
 from tests.lab.processes import wait_until
 from tests.lab.scene import Scene, vm_import, vmware_source
 

@@ -22,7 +22,8 @@ from controller.runtime.informer import SharedInformer
 from controller.runtime.listwatch import object_key
 from controller.runtime.workers import Result, WorkerPool
 from controller.runtime.workqueue import WorkQueue
-from tests.lab.api_proxy import Action, ApiProxy
+from tests.lab.api_proxy import ApiProxy
+from tests.lab.faults import Action
 from tests.unit.fakes import EVENTUALLY_SECONDS, eventually
 
 if TYPE_CHECKING:

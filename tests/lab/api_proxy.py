@@ -11,17 +11,15 @@ import http.client
 import json
 import random
 import re
-import socket
 import ssl
-import struct
 import threading
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import yaml
 
+from tests.lab.faults import HOP_BY_HOP, Action, Book, Fault, FaultyServer, Request, break_off
 from tests.lab.ports import free_ports
 
 if TYPE_CHECKING:
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 UPSTREAM_SECONDS = 600  # longer than any watch
 READ_BYTES = 1 << 16
 STOP_POLL_SECONDS = 0.02
-HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "upgrade", "te"})
 REASONS = {
     409: "Conflict",
     410: "Expired",
@@ -42,75 +39,6 @@ REASONS = {
     500: "InternalError",
     503: "ServiceUnavailable",
 }
-
-Action = Literal["answer", "delay", "drop", "lose", "cut", "silence"]
-
-
-@dataclass(slots=True, eq=False)
-class Fault:
-    """One order.
-
-    Attributes:
-        action: `answer` (with `status`, the server is not asked), `delay`, `drop` (the connection, before the
-            server is asked), `lose` (the connection, after the server has acted), `cut` (a watch, in the
-            middle of its next line), `silence` (a watch: nothing comes any more, and it stays open).
-        verb: `WATCH` or the HTTP method; empty means any but WATCH.
-        path: Regular expression that the path has to contain.
-        status: See `action`.
-        retry_after: Seconds, as header of the answer.
-        seconds: Of a delay; half of it passes before the server is asked, half before its answer is given.
-        count: How often it happens; -1: until `clear`.
-        probability: Of its happening to a request that it fits.
-        fired: How often it has happened.
-    """
-
-    action: Action
-    verb: str = ""
-    path: str = ""
-    status: int = 500
-    retry_after: int | None = None
-    seconds: float = 0
-    count: int = 1
-    probability: float = 1
-    fired: int = 0
-
-    def fits(self, verb: str, path: str) -> bool:
-        """Tell whether a request is one that it may happen to."""
-        wanted = verb != "WATCH" if not self.verb else verb == self.verb
-        return wanted and self.count != self.fired and re.search(self.path, path) is not None
-
-
-class Request(NamedTuple):
-    """A request that came; `status` 0 when it got no answer."""
-
-    verb: str
-    path: str
-    status: int
-
-
-@dataclass
-class _Book:
-    """Orders, and what came; shared by all connections."""
-
-    rng: random.Random
-    faults: list[Fault] = field(default_factory=list)
-    requests: list[Request] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def take(self, verb: str, path: str, *actions: Action) -> Fault | None:
-        """Return the first order for a request and count it."""
-        with self.lock:
-            for fault in self.faults:
-                if fault.action in actions and fault.fits(verb, path):
-                    if self.rng.random() >= fault.probability:
-                        continue
-                    fault.fired += 1
-                    return fault
-        return None
-
-    def note(self, verb: str, path: str, status: int) -> None:
-        with self.lock:
-            self.requests.append(Request(verb, path, status))
 
 
 class ApiProxy:
@@ -124,7 +52,7 @@ class ApiProxy:
     def __init__(self, control_plane: ControlPlane, *, seed: int = 0) -> None:
         (self._port,) = free_ports(1)
         self.url = f"https://127.0.0.1:{self._port}"
-        self._book = _Book(random.Random(seed))  # noqa: S311  # a fault's dice
+        self._book = Book(random.Random(seed))  # noqa: S311  # a fault's dice
         self._directory = control_plane.directory
         pair = control_plane.authority.issue("api-proxy", common_name="api-proxy", hosts=["127.0.0.1"])
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -136,7 +64,7 @@ class ApiProxy:
             return http.client.HTTPSConnection(host, port, timeout=UPSTREAM_SECONDS, context=upstream)
 
         self._handler = _handler(self._book, connect)
-        self._server: _Server | None = None
+        self._server: FaultyServer | None = None
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
@@ -180,7 +108,7 @@ class ApiProxy:
 
     def open(self) -> None:
         """Listen; always on the same port."""
-        self._server = _Server(("127.0.0.1", self._port), self._handler, self._tls)
+        self._server = FaultyServer(("127.0.0.1", self._port), self._handler, self._tls)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(STOP_POLL_SECONDS,), name="api-proxy", daemon=True
         )
@@ -211,53 +139,7 @@ class ApiProxy:
             self._server.reset()
 
 
-class _Server(ThreadingHTTPServer):
-    """Accepts, and knows what is open."""
-
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
-
-    def __init__(self, address: tuple[str, int], handler: Any, tls: ssl.SSLContext) -> None:
-        super().__init__(address, handler)
-        self._tls = tls
-        self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Make the handshake here, in the connection's own thread: a slow one must not hold up the others."""
-        try:
-            wrapped = self._tls.wrap_socket(request, server_side=True)
-        except OSError:
-            request.close()
-            return
-        with self._lock:
-            self._open.add(wrapped)
-        try:
-            super().process_request_thread(wrapped, client_address)
-        finally:
-            with self._lock:
-                self._open.discard(wrapped)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: that connections break is what this server is for."""
-
-    def reset(self) -> None:
-        with self._lock:
-            connections = list(self._open)
-        for connection in connections:
-            break_off(connection)
-
-
-def break_off(connection: socket.socket) -> None:
-    """Reset a connection: the peer sees an error, not an end."""
-    with contextlib.suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    with contextlib.suppress(OSError):
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)
-
-
-def _handler(book: _Book, connect: Any) -> type[BaseHTTPRequestHandler]:
+def _handler(book: Book, connect: Any) -> type[BaseHTTPRequestHandler]:
     class Handler(_Relay):
         def setup(self) -> None:
             super().setup()
@@ -271,7 +153,7 @@ class _Relay(BaseHTTPRequestHandler):
     """Hands requests on and answers back, over one connection of its own to the server."""
 
     protocol_version = "HTTP/1.1"
-    book: _Book
+    book: Book
     upstream: http.client.HTTPSConnection
 
     def do_GET(self) -> None:
