@@ -82,3 +82,12 @@ def test_a_disk_of_another_length_makes_it_bad(small: Guest, sectors: int) -> No
     with small.data_raw.open("r+b") as disk:
         disk.truncate(SMALL_DATA + sectors * SECTOR)
     assert boot([small.boot_raw, small.data_raw]).startswith(f"{BANNER} BAD ")
+
+
+def test_disks_of_a_storage_with_whole_units_have_to_be_that_long(tmp_path: Path) -> None:
+    guest = build_guest(tmp_path, SMALL_BOOT, SMALL_DATA, unit=MIB)
+    assert boot([guest.boot_raw, guest.data_raw]).startswith(f"{BANNER} BAD ")
+    for path, size in ((guest.boot_raw, 2 * MIB), (guest.data_raw, MIB)):
+        with path.open("r+b") as disk:
+            disk.truncate(size)
+    assert boot([guest.boot_raw, guest.data_raw]) == guest.marker

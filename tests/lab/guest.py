@@ -50,7 +50,11 @@ class Guest:
 
 
 def build_guest(
-    directory: Path, boot_size: int = BOOT_SIZE, data_size: int = DATA_SIZE, seed: int = 0
+    directory: Path,
+    boot_size: int = BOOT_SIZE,
+    data_size: int = DATA_SIZE,
+    seed: int = 0,
+    unit: int = SECTOR,
 ) -> Guest:
     """Make a guest's disks in a directory.
 
@@ -59,6 +63,8 @@ def build_guest(
         boot_size: Bytes of the boot disk: whole sectors, at least `SMALLEST_BOOT_SIZE`.
         data_size: Bytes of the data disk: whole sectors.
         seed: Decides all content; other seeds give other sums.
+        unit: Bytes that the machine's disks are whole multiples of, where a storage has such a rule. The
+            machine has longer disks than the files then, and the guest does not read what follows.
 
     Raises:
         ValueError: a size is not possible.
@@ -71,7 +77,9 @@ def build_guest(
     data_crc = file_crc32(data)
     boot_crc = zlib.crc32(struct.pack("<QQQ", seed, boot_size, data_crc)) or 1  # 0 means "not read"
     with boot.open("r+b") as disk:
-        disk.write(boot_sector((boot_size // SECTOR, data_size // SECTOR), (boot_crc, data_crc)))
+        sectors = boot_size // SECTOR, data_size // SECTOR
+        lengths = _round_up(boot_size, unit) // SECTOR, _round_up(data_size, unit) // SECTOR
+        disk.write(boot_sector(sectors, (boot_crc, data_crc), lengths))
         _force_crc32(disk, boot_size, boot_crc)
     for raw in (boot, data):
         streamvmdk.encode(raw, raw.with_suffix(".vmdk"))
@@ -84,6 +92,10 @@ def build_guest(
         data_size=data_size,
         marker=f"{BANNER} OK {boot_crc:08x} {data_crc:08x}",
     )
+
+
+def _round_up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
 
 
 def file_crc32(path: Path) -> int:

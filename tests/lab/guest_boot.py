@@ -83,8 +83,8 @@ halt:       FA                          ; cli
             F4                          ; hlt
             EB >halt                    ; jmp halt
 
-; check: BP -> sectors (0), expected (4), measured (8), drive (12). Measured stays 0 when a read fails or
-; the disk is not as long as it should be.
+; check: BP -> sectors to read (0), expected (4), measured (8), drive (12), sectors of the disk (13). Measured
+; stays 0 when a read fails or the disk is not as long as it should be.
 check:      C7 06 00 90 1E 00           ; mov word [0x9000], 30 size of the answer
             BE 00 90                    ; mov si, 0x9000
             B4 48                       ; mov ah, 0x48          get drive parameters
@@ -92,7 +92,7 @@ check:      C7 06 00 90 1E 00           ; mov word [0x9000], 30 size of the answ
             CD 13                       ; int 0x13
             72 >fail                    ; jc fail
             66 A1 10 90                 ; mov eax, [0x9010]     sectors of the disk
-            66 3B 46 00                 ; cmp eax, [bp]
+            66 3B 46 0D                 ; cmp eax, [bp+13]
             75 >fail                    ; jne fail
             66 31 C0                    ; xor eax, eax
             66 A3 =lba                  ; mov [lba], eax
@@ -170,20 +170,29 @@ disk0:      $sectors0
 expected0:  $crc0
 measured0:  00 00 00 00
             80                          ; drive
+            $length0
 disk1:      $sectors1
 expected1:  $crc1
 measured1:  00 00 00 00
             81
+            $length1
 """
 
 
-def boot_sector(sectors: tuple[int, int], crcs: tuple[int, int]) -> bytes:
-    """Return the sector for two disks of these lengths (in sectors) and with these CRC-32s."""
+def boot_sector(sectors: tuple[int, int], crcs: tuple[int, int], lengths: tuple[int, int]) -> bytes:
+    """Return the sector for two disks.
+
+    Args:
+        sectors: How many sectors to read of each, from its beginning.
+        crcs: The CRC-32 of these.
+        lengths: How many sectors each disk must have.
+    """
     given = {
         "banner": f"\n{BANNER}".encode() + b"\0",
         "ok": b" OK\0",
         "bad": b" BAD\0",
         **{f"sectors{number}": struct.pack("<I", value) for number, value in enumerate(sectors)},
+        **{f"length{number}": struct.pack("<I", value) for number, value in enumerate(lengths)},
         **{f"crc{number}": struct.pack("<I", value) for number, value in enumerate(crcs)},
     }
     code = _assemble(_LISTING, given)
