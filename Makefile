@@ -35,7 +35,7 @@ docs: ## Write the pages of docs that are made from code and CRDs
 	@$(RUN) -m tests.handbook
 
 setup: ## Build and install what the tests need, into ~/.cache
-	@$(RUN) -m tests.lab.toolchain
+	@$(RUN) -m tests.lab.toolchain && "$$python" -m tests.lab.openstack.template
 
 lab: ## Start the lab (cluster, vCenter, Harvester's behaviour) and leave it to you until Ctrl-C
 	@$(RUN) -m tests.lab up

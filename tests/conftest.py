@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,11 +15,16 @@ from tests.lab.control_plane import ControlPlane
 from tests.lab.controller import our_crds
 from tests.lab.errors import LabError
 from tests.lab.harvester import Harvester
+from tests.lab.openstack import template
+from tests.lab.openstack.cloud import OpenStackCloud
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.lab.openstack.tenant import Tenant
+
+CLOUD_TEST_SECONDS = 400  # the cloud starts in 25 s on two idle cores; this is for busy ones
 PROGRAMS_OF_FIXTURE = {
     "control_plane": tuple(toolchain.PROGRAMS),
     "chart": ("helm",),
@@ -31,12 +37,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Build what the collected tests need before the first of them, whose timeout a build would exceed."""
     fixtures = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     programs = [program for name in fixtures for program in PROGRAMS_OF_FIXTURE.get(name, ())]
-    if not programs:
-        return
     try:
-        toolchain.prepare(programs)
+        if programs:
+            toolchain.prepare(programs)
+        if "cloud" in fixtures:
+            template.prepare()
     except LabError as exc:
         raise pytest.UsageError(str(exc)) from exc
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the test that happens to start the OpenStack time for that."""
+    for item in items:
+        if "cloud" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(CLOUD_TEST_SECONDS))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -59,6 +73,20 @@ def control_plane() -> Iterator[ControlPlane]:
 def chart() -> Path:
     """Directory of the controller's chart; who asks for it, has helm."""
     return CHART
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[OpenStackCloud]:
+    """The one OpenStack of the test session. Tests share it by tenants, and undo what they do to services."""
+    with OpenStackCloud() as running:
+        yield running
+
+
+@pytest.fixture
+def tenant(cloud: OpenStackCloud) -> Iterator[Tenant]:
+    """A project of the test's own in the OpenStack that all share."""
+    with closing(cloud.new_tenant(f"tenant-{secrets.token_hex(4)}")) as tenant:
+        yield tenant
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The lab for a person: `python -m tests.lab up`, or only a cluster: `python -m tests.lab control-plane`."""
+"""The lab for a person: `python -m tests.lab up`, or a part of it: `control-plane`, `openstack`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import json
 import signal
 import sys
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from tests.lab import toolchain
 from tests.lab.control_plane import ControlPlane
 from tests.lab.errors import LabError
+from tests.lab.openstack.cloud import OpenStackCloud
 from tests.lab.scene import Scene, vm_import, vmware_source
 
 if TYPE_CHECKING:
@@ -26,16 +28,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.lab")
     parser.add_argument(
         "what",
-        choices=["up", "control-plane"],
+        choices=list(PARTS),
         help="up: cluster, vCenter with a VM, Harvester's behaviour and the controller",
     )
     what = parser.parse_args().what
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        if what == "up":
-            _up()
-        else:
-            _control_plane()
+        PARTS[what]()
     except LabError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1
@@ -72,6 +71,16 @@ def _up() -> None:
         _wait_for_the_end()
 
 
+def _openstack() -> None:
+    with OpenStackCloud() as cloud, closing(cloud.new_tenant("lab")) as tenant:
+        print(f"Logs: {cloud.directory / 'log'}\n\nexport OS_AUTH_TYPE=v3password OS_IDENTITY_API_VERSION=3")
+        print(f"export OS_AUTH_URL={cloud.auth_url} OS_REGION_NAME={cloud.region}")
+        print(f"export OS_USERNAME={tenant.username} OS_PASSWORD={tenant.password}")
+        print(f"export OS_PROJECT_NAME={tenant.project}")
+        print(f"export OS_USER_DOMAIN_NAME={tenant.domain} OS_PROJECT_DOMAIN_NAME={tenant.domain}")
+        _wait_for_the_end()
+
+
 def _show_access(cluster: ControlPlane) -> None:
     print(f"export KUBECONFIG={cluster.kubeconfig}")
     print(f"export PATH={toolchain.go_program('kubectl').parent}:$PATH")
@@ -85,6 +94,8 @@ def _wait_for_the_end() -> None:
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
+
+PARTS = {"up": _up, "control-plane": _control_plane, "openstack": _openstack}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -118,15 +118,21 @@ def running_with(text: str) -> list[str]:
 
 
 def wait_until(
-    probe: Callable[[], bool], *, what: str, timeout_seconds: float, processes: Sequence[LabProcess] = ()
+    probe: Callable[[], bool],
+    *,
+    what: str,
+    timeout_seconds: float,
+    processes: Sequence[LabProcess] = (),
+    poll_seconds: float = POLL_SECONDS,
 ) -> None:
     """Return when `probe` is true.
 
     Args:
-        probe: Cheap and free of side effects; called about 20 times a second.
+        probe: Free of side effects.
         what: What is waited for, for the message.
         timeout_seconds: How long at most.
         processes: Programs without which it can never become true.
+        poll_seconds: Between two calls of `probe`; longer for one that costs something.
 
     Raises:
         LabError: the time is over or one of `processes` has ended; with the tail of their logs.
@@ -141,4 +147,4 @@ def wait_until(
             )
             logs = "\n".join(f"--- {process.name}: {process.log}\n{process.tail()}" for process in processes)
             raise LabError(f"{what}: {story}\n{logs}")
-        pause.wait(POLL_SECONDS)
+        pause.wait(poll_seconds)
