@@ -20,8 +20,8 @@ from providers.ova import descriptor, machine, manifest, tar
 from tests.fuzz.report import Report, peak_memory
 from tests.unit.providers.ova.archives import BytesSource, archive, header
 
-MAX_SECONDS = 1.0  # of a case
-MORE_CHANCES = 2  # for a machine that was busy with something else
+MAX_SECONDS = 1.0  # of the processor, for a case
+MAX_MESSAGE = 16_000  # characters; a condition may have 32,768
 MAX_MEMORY_GROWTH = 64 * 1024 * 1024
 WARM_UP_CASES = 200
 CORPUS = Path(__file__).parents[1] / "unit" / "providers" / "ova" / "ovf"
@@ -117,10 +117,6 @@ def _run_case(kind: str, seed: int, number: int, report: Report) -> None:
     data = make_case(kind, seed, number)
     check = KINDS[kind][2]
     seconds, outcome, defect = _judge(check, data)
-    for _ in range(MORE_CHANCES):
-        if seconds > MAX_SECONDS:
-            again, outcome, defect = _judge(check, data)
-            seconds = min(seconds, again)
     if seconds > MAX_SECONDS:
         defect = defect or f"took {seconds:.1f} s"
     report.cases += 1
@@ -132,17 +128,17 @@ def _run_case(kind: str, seed: int, number: int, report: Report) -> None:
 
 def _judge(check: Check, data: bytes) -> tuple[float, str, str]:
     """Read one case; return the seconds, how it ended, and what is wrong with that, if anything."""
-    started = time.monotonic()
+    started = time.thread_time()  # nothing here waits for anything
     outcome, defect = "ok", ""
     try:
         check(data)
     except ProviderError as exc:
         outcome = type(exc).__name__
-        if not str(exc) or len(str(exc)) > 100_000:
+        if not 0 < len(str(exc)) <= MAX_MESSAGE:
             defect = f"a message of {len(str(exc))} characters"
     except Exception as exc:  # noqa: BLE001  # what is not typed is what is looked for
         outcome, defect = type(exc).__name__, f"untyped {exc!r}"[:300]
-    return time.monotonic() - started, outcome, defect
+    return time.thread_time() - started, outcome, defect
 
 
 def check_ovf(data: bytes) -> None:
@@ -235,7 +231,7 @@ def remove_element(data: bytearray, rng: random.Random) -> None:
 
 
 def repeat_element(data: bytearray, rng: random.Random) -> None:
-    times = rng.choice((2, 2, 2, 300))
+    times = 300 if rng.random() < 0.05 else 2
     _replace(_ELEMENT, data, rng, lambda old: old * times)
 
 

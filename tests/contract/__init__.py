@@ -1,0 +1,1 @@
+"""What every provider promises (`providers.base`), tried on each of them against its lab."""
