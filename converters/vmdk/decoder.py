@@ -27,6 +27,8 @@ from converters.vmdk.layout import (
 from converters.vmdk.ledger import GrainLedger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from converters.stream import ChunkReader
 
 # Deflate never makes data longer than by 5 bytes per 16 KiB; twice the grain is generous to any writer.
@@ -80,9 +82,12 @@ class _Decoder:
         if header.directory_offset < header.overhead:
             self._skip_to(header.directory_offset, "grain directory")
             directory = self._read_directory(-(-header.table_count * 4 // SECTOR_BYTES))
-            for sector in sorted({entry for entry in directory if 0 < entry < header.overhead}):
-                self._skip_to(sector, "grain table")
-                self._ledger.add_table(sector, self._reader.read(TABLE_BYTES))
+            last = 0
+            for sector in directory if _is_ascending(directory) else sorted(directory):
+                if last < sector < header.overhead:
+                    self._skip_to(sector, "grain table")
+                    self._ledger.add_table(sector, self._reader.read(TABLE_BYTES))
+                    last = sector
         self._skip_to(header.overhead, "first grain")
 
     def _skip_to(self, sector: int, what: str) -> None:
@@ -145,14 +150,14 @@ class _Decoder:
                 reader.skip(sectors * SECTOR_BYTES)
         return False
 
-    def _read_directory(self, sectors: int) -> list[int]:
+    def _read_directory(self, sectors: int) -> Sequence[int]:
         sector = self._reader.position // SECTOR_BYTES
         needed = self._header.table_count * 4
         if sectors * SECTOR_BYTES < needed:
             raise CorruptImage(f"the grain directory at sector {sector} of the VMDK is too short")
         entries = self._ledger.add_directory(sector, self._reader.read(needed))
         self._reader.skip(sectors * SECTOR_BYTES - needed)
-        return list(entries)
+        return entries
 
     def _read_footer(self, sectors: int) -> SparseExtentHeader:
         if sectors != 1:
@@ -186,3 +191,14 @@ class _Decoder:
         disagreement = self._ledger.disagreement(directory_sector)
         if disagreement:
             raise (CorruptImage if marked_end else TruncatedImage)(f"the VMDK is incomplete: {disagreement}")
+
+
+def _is_ascending(entries: Sequence[int]) -> bool:
+    """Tell whether those that are not 0 ascend, as writers have them: sorting them would take a copy."""
+    last = 0
+    for entry in entries:
+        if entry:
+            if entry <= last:
+                return False
+            last = entry
+    return True

@@ -29,6 +29,8 @@ _DEFLATE = 1
 
 TABLE_ENTRIES = 512  # grain table entries per grain table, in everything VMware ever wrote
 TABLE_BYTES = TABLE_ENTRIES * 4
+# Those of 64 TiB in grains of 64 KiB; vSphere's largest disk has 62. So what is kept of them is bounded.
+MAX_TABLES = 1 << 21
 MIN_GRAIN_SECTORS = 8
 MAX_GRAIN_SECTORS = 4096  # 2 MiB; writers use 64 KiB. It bounds the memory of a grain.
 
@@ -103,12 +105,18 @@ def parse_header(sector: Buffer) -> SparseExtentHeader:
         raise UnsupportedFormat(f"VMDK with grains of {grain} sectors")
     if header.table_entries != TABLE_ENTRIES:
         raise UnsupportedFormat(f"VMDK with {header.table_entries} entries per grain table")
-    if header.is_compressed and not header.is_stream:
-        raise UnsupportedFormat("VMDK with compressed grains that are not marked")
-    if compress_algorithm and not header.is_compressed:
-        raise CorruptImage("the header of the VMDK has a compression algorithm for grains that have none")
-    if header.is_compressed and compress_algorithm != _DEFLATE:
-        raise UnsupportedFormat(f"VMDK with compression algorithm {compress_algorithm}")
+    if header.table_count > MAX_TABLES:
+        raise UnsupportedFormat(f"VMDK with {header.table_count} grain tables")
+    _check_compression(header, compress_algorithm)
     if header.directory_offset == GD_AT_END and not header.is_stream:
         raise CorruptImage("the header of the VMDK refers to a footer, which only streams have")
     return header
+
+
+def _check_compression(header: SparseExtentHeader, algorithm: int) -> None:
+    if header.is_compressed and not header.is_stream:
+        raise UnsupportedFormat("VMDK with compressed grains that are not marked")
+    if algorithm and not header.is_compressed:
+        raise CorruptImage("the header of the VMDK has a compression algorithm for grains that have none")
+    if header.is_compressed and algorithm != _DEFLATE:
+        raise UnsupportedFormat(f"VMDK with compression algorithm {algorithm}")

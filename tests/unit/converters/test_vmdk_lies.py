@@ -218,7 +218,7 @@ def test_a_front_table_that_contradicts_the_grains_is_corrupt(tmp_path: Path) ->
 HEADERS = {
     "version": (4, "<I", 9, UnsupportedFormat),
     "capacity 0": (12, "<Q", 0, SizeMismatch),
-    "capacity huge": (12, "<Q", 2**64 - 1, SizeMismatch),
+    "capacity huge": (12, "<Q", 2**64 - 1, UnsupportedFormat),
     "grain 0": (20, "<Q", 0, UnsupportedFormat),
     "grain no power of two": (20, "<Q", 127, UnsupportedFormat),
     "grain huge": (20, "<Q", 2**63, UnsupportedFormat),
