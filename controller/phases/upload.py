@@ -6,6 +6,7 @@ conditions come from; the object has no status subresource, and its status is Ha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -20,6 +21,7 @@ from controller.phases.storage import choose_storage
 from controller.transfers import TransferStatus
 
 POLL_SECONDS = 10.0  # the image's own events wake the import; this is for progress and for lost events
+_TOKEN = re.compile(r"(?<=/)[0-9a-f]{32}(?=/disk-)")  # of our image server's URLs
 MAX_ATTEMPTS = 3  # of one image, each of which Harvester itself tries spec.retry (3) times more
 
 
@@ -79,8 +81,14 @@ def judge(image: Mapping[str, Any]) -> tuple[ImageState, str]:
     """Return what the conditions of a VirtualMachineImage say, and in which words.
 
     Imported False, with whatever reason, is a failure, and so is RetryLimitExceeded True; while Harvester
-    retries by itself, Imported stays Unknown.
+    retries by itself, Imported stays Unknown. Harvester's readers name the URL in what they say; its token,
+    which is a secret, is left out.
     """
+    state, words = _judge(image)
+    return state, _TOKEN.sub("[token]", words)
+
+
+def _judge(image: Mapping[str, Any]) -> tuple[ImageState, str]:
     status = image.get("status") or {}
     found = {entry["type"]: entry for entry in status.get("conditions") or ()}
     imported, exceeded = found.get("Imported", {}), found.get("RetryLimitExceeded", {})

@@ -28,4 +28,5 @@ def tenant(scene: Scene, request: pytest.FixtureRequest) -> Iterator[str]:
     name = f"tenant-{abs(hash(request.node.name)) % 10**8}"
     scene.control_plane.kubectl("create", "namespace", name)
     yield name
+    scene.note_objects(name)
     scene.control_plane.kubectl("delete", "namespace", name, "--wait=false")

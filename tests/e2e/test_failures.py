@@ -118,7 +118,7 @@ def test_a_guest_that_ignores_the_request_is_switched_off_after_the_grace_period
 
 def test_a_vm_that_is_switched_on_while_it_is_read_is_shut_down_and_read_again(scene: Scene) -> None:
     scene.add_guest_vm("restless")
-    scene.vcenter.fault("slow", vm="restless", bytes_per_second=400_000, count=-1)
+    scene.vcenter.fault("slow", vm="restless", bytes_per_second=50_000, count=-1)
     scene.control_plane.apply([vm_import("default", "restless", "restless")])
     wait_until(
         lambda: scene.status("restless").get("progress", {}).get("percent", 0) > 0,

@@ -19,6 +19,7 @@ from tests.lab.kube_api import KubeApi
 from tests.lab.pki import Authority, KeyPair
 from tests.lab.ports import free_ports
 from tests.lab.processes import LabProcess, wait_until
+from tests.lab.secrecy import Secrecy
 from tests.lab.toolchain import go_program
 
 if TYPE_CHECKING:
@@ -49,10 +50,12 @@ class ControlPlane:
         api: The administrator's access, for lists and patches that need not look like a user's.
         url: Of the API server; the same after `start_api_server`.
         directory: Logs (`*.log`) and everything else that is temporary.
+        secrecy: The secrets that are used here, and where none may stand.
     """
 
     def __init__(self, *, audit: bool = False, api_server_flags: Sequence[str] = ()) -> None:
         self._resources = ExitStack()
+        self.secrecy = Secrecy()
         self.directory = Path(
             self._resources.enter_context(tempfile.TemporaryDirectory(prefix="lab-k8s-", dir=_scratch()))
         )
@@ -148,7 +151,9 @@ class ControlPlane:
 
     def apply(self, manifests: Iterable[Mapping[str, Any]]) -> None:
         """Create or update objects, as `kubectl apply --server-side` does."""
-        items = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
+        objects = list(manifests)
+        self.secrecy.remember_manifests(objects)
+        items = {"apiVersion": "v1", "kind": "List", "items": objects}
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(items))
 
     def kubeconfig_for_user(self, name: str, *, groups: Sequence[str] = ()) -> Path:
@@ -160,6 +165,7 @@ class ControlPlane:
     def kubeconfig_for_service_account(self, namespace: str, name: str) -> Path:
         """Return the path of a kubeconfig with a token of an existing ServiceAccount, as a pod would have."""
         token = self.kubectl("create", "token", name, "--namespace", namespace, "--duration", "24h").strip()
+        self.secrecy.remember("ServiceAccount token", token)
         return self._write_kubeconfig(f"service-account-{namespace}-{name}", {"token": token})
 
     def audit_events(self) -> Iterator[dict[str, Any]]:

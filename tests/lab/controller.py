@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -57,6 +58,7 @@ class Controller:
     def __init__(
         self, control_plane: ControlPlane, *, arguments: Sequence[str] = (), scratch: Path | None = None
     ) -> None:
+        self._secrecy = control_plane.secrecy
         self._home = Path(tempfile.mkdtemp(prefix="lab-controller-"))
         self.scratch = scratch or self._home / "scratch"
         self.log = self._home / "controller.log"
@@ -78,13 +80,26 @@ class Controller:
     def start(self) -> None:
         """Start it and return when it says that it is ready."""
         self.process.start()
+        self._secrecy.follow(self.process.pid, self.scratch)
         wait_until(
             self._ready, what="the controller", timeout_seconds=READY_SECONDS, processes=[self.process]
         )
 
     def stop(self) -> None:
         """Ask it to end, as Kubernetes does; idempotent."""
+        self.show()
         self.process.stop(STOP_SECONDS)
+
+    def show(self) -> None:
+        """Keep what it tells the world now, where no secret may stand: metrics, and stacks in its log."""
+        if self.process.running:
+            with contextlib.suppress(OSError):  # it has not come up, or is not to be reached
+                self._secrecy.keep("metrics", self.get("/metrics"))
+                self.dump_stacks()
+
+    def dump_stacks(self) -> None:
+        """Have it write where each of its threads stands (SIGUSR1)."""
+        os.kill(self.process.pid, signal.SIGUSR1)
 
     def kill(self) -> None:
         """End it in the middle of whatever it does."""
@@ -116,6 +131,8 @@ class Controller:
     def close(self) -> None:
         """Stop it and remove its files. Idempotent."""
         self.stop()
+        if self.log.exists():
+            self._secrecy.keep("log", self.log.read_text(errors="replace"))
         shutil.rmtree(self._home, ignore_errors=True)
 
     def __enter__(self) -> Self:

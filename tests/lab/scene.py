@@ -37,6 +37,18 @@ VLAN = "vlan1"
 PORT_GROUP = "Servers"
 IMPORT_SECONDS = 120
 
+# Kinds of objects that the controller writes, Events among them.
+_TELLING = [
+    ("/api/v1", "events"),
+    ("/api/v1", "persistentvolumeclaims"),
+    ("/apis/harvesterhci.io/v1beta1", "virtualmachineimages"),
+    ("/apis/kubevirt.io/v1", "virtualmachines"),
+    *(
+        (f"/apis/{API_VERSION}", plural)
+        for plural in ("virtualmachineimports", "vmwaresources", "openstacksources", "ovasources")
+    ),
+]
+
 
 def vmware_source(
     vcenter: VCenter, namespace: str, *, password: str | None = None, name: str = SOURCE, **spec: Any
@@ -159,7 +171,29 @@ class Scene:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._parts.close()
+        try:
+            if error is None:
+                self.note_objects()
+        finally:
+            self._parts.close()
+        if error is None and (leaks := self.control_plane.secrecy.leaks()):
+            raise LabError(f"secrets were seen: {'; '.join(leaks)}")
+
+    def note_objects(self, namespace: str = "") -> None:
+        """Keep what the cluster's objects say, of one namespace or all, for the search for secrets.
+
+        To be called before a namespace is deleted; the scene's end does it for all that are left.
+        """
+        secrecy, api = self.control_plane.secrecy, self.control_plane.api
+        secrecy.remember_urls(request.path for request in self.harvester.requests)
+        place = f"/namespaces/{namespace}" if namespace else ""
+        for group, plural in _TELLING:
+            objects = api.items(f"{group}{place}/{plural}")
+            if plural == "virtualmachineimages":
+                secrecy.remember_urls(image["spec"].pop("url", "") for image in objects)
+                for image in objects:  # Harvester's own words, which repeat the URL
+                    image.pop("status", None)
+            secrecy.keep(plural, json.dumps(objects))
 
     def add_guest_vm(self, name: str, *, mac: str = "", **options: Any) -> None:
         """Give the vCenter a running VM with the guest's two disks and one network card."""
