@@ -6,13 +6,13 @@ differencing VHD names its parent too; `qemu-img` does not look for it, and take
 
 from __future__ import annotations
 
-import re
 import struct
 from typing import TYPE_CHECKING
 
 from converters.errors import CorruptImage, UnsupportedFormat, scratch_errors
 from converters.formats import HEAD_BYTES, DiskFormat
 from converters.sink import SECTOR_BYTES
+from converters.vmdk.descriptor import MAX_SECTORS, refuse_delta
 from converters.vmdk.layout import MAGIC, parse_header
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ _QCOW2_EXTERNAL_DATA = 1 << 2
 # QEMU takes the descriptor from behind the header, wherever and however long the header says it is, and a
 # parent from its name alone, whatever its identifier (block/vmdk.c: `desc_offset`, `vmdk_parent_open`).
 _DESCRIPTOR_SECTORS = 20
-_MAX_DESCRIPTOR_SECTORS = 128
-_PARENT_NAME = b"parentfilenamehint"
-_NO_PARENT = "ffffffff"
 
 # "Virtual Hard Disk Image Format Specification": the footer; all but fixed disks have a copy of it in front.
 _VHD_COOKIE = b"conectix"
@@ -74,16 +71,12 @@ def _check_vmdk(path: Path) -> None:
     header = parse_header(head.ljust(HEAD_BYTES, b"\0"))
     if not header.capacity:
         raise UnsupportedFormat("the VMDK keeps its data in other files")
-    length = min(header.descriptor_sectors, _MAX_DESCRIPTOR_SECTORS) * SECTOR_BYTES
+    length = min(header.descriptor_sectors, MAX_SECTORS) * SECTOR_BYTES
     for descriptor in (
         _read(path, SECTOR_BYTES, _DESCRIPTOR_SECTORS * SECTOR_BYTES),
         _read(path, header.descriptor_offset * SECTOR_BYTES, length),
     ):
-        parents = re.findall(rb"parentCID\s*=\s*(\w*)", descriptor, re.IGNORECASE)
-        if _PARENT_NAME in descriptor.lower() or any(
-            parent.decode("ascii", "replace").lower() != _NO_PARENT for parent in parents
-        ):
-            raise UnsupportedFormat("the VMDK is a delta disk: it needs its parent")
+        refuse_delta(descriptor)
 
 
 def _check_vhd(path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from converters.errors import CorruptImage, SizeMismatch, TruncatedImage, UnsupportedFormat
 from converters.sink import SECTOR_BYTES, Progress, Sink
+from converters.vmdk.descriptor import MAX_SECTORS, refuse_delta
 from converters.vmdk.grains import GrainPool
 from converters.vmdk.layout import (
     FLAG_COMPRESSED,
@@ -48,6 +49,7 @@ def decode_stream(header: SparseExtentHeader, reader: ChunkReader, sink: Sink, o
         TruncatedImage: the stream ended too early.
         CorruptImage: structures contradict each other, the format or the data.
         SizeMismatch: the virtual size is another one than announced.
+        UnsupportedFormat: the disk is a delta, or laid out as no known writer does it.
         ConversionError: whatever the sink raises.
     """
     if header.capacity * SECTOR_BYTES != sink.size_bytes:
@@ -79,6 +81,7 @@ class _Decoder:
     def _read_overhead(self) -> None:
         """Read what stands before the grains: descriptor and, in files written with seeks, the tables."""
         header = self._header
+        self._read_descriptor(min(header.directory_offset, header.overhead))
         if header.directory_offset < header.overhead:
             self._skip_to(header.directory_offset, "grain directory")
             directory = self._read_directory(-(-header.table_count * 4 // SECTOR_BYTES))
@@ -89,6 +92,14 @@ class _Decoder:
                     self._ledger.add_table(sector, self._reader.read(TABLE_BYTES))
                     last = sector
         self._skip_to(header.overhead, "first grain")
+
+    def _read_descriptor(self, end: int) -> None:
+        """Look whether the disk is whole; only a descriptor before sector `end` is looked at."""
+        header = self._header
+        sectors = min(header.descriptor_sectors, MAX_SECTORS)
+        if 0 < header.descriptor_offset <= end - sectors:
+            self._skip_to(header.descriptor_offset, "descriptor")
+            refuse_delta(bytes(self._reader.read(sectors * SECTOR_BYTES)))
 
     def _skip_to(self, sector: int, what: str) -> None:
         distance = sector * SECTOR_BYTES - self._reader.position

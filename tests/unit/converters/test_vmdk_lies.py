@@ -271,3 +271,32 @@ def test_damage_ends_in_a_typed_error_or_the_right_bytes(
         assert target.stat().st_size == SMALL
     else:
         assert raw == content
+
+
+@pytest.mark.parametrize("writer", ["ours", "qemu-img"])
+@pytest.mark.parametrize(
+    ("says", "is_delta"),
+    [
+        ("parentCID=FFFFFFFF", ""),
+        ("parentCID=00000000", ""),
+        ("parentCID=7e57d15c", "a delta disk"),
+        ("parentCID = 7e57d15c", "a delta disk"),
+        ('parentCID=ffffffff\nparentFileNameHint="base.vmdk"', "a delta disk"),
+    ],
+)
+def test_a_delta_disk_is_not_taken_for_a_whole_one(
+    tmp_path: Path, writer: str, says: str, is_delta: str
+) -> None:
+    """What is not in a delta is in its parent, and not zero."""
+    disk = mixed_disk(SMALL, density=0.5)
+    image = encode(disk) if writer == "ours" else qemu_encode(disk, tmp_path, "vmdk", QEMU_OPTIONS[0])
+    descriptor = image[SECTOR : 21 * SECTOR]
+    changed = descriptor.rstrip(b"\0").replace(b"parentCID=ffffffff", says.encode())
+    assert changed not in descriptor
+    image = image[:SECTOR] + changed.ljust(len(descriptor), b"\0") + image[21 * SECTOR :]
+    if is_delta:
+        error = raises_typed(image, tmp_path / "disk", SMALL)
+        assert isinstance(error, UnsupportedFormat)
+        assert is_delta in str(error)
+    else:
+        assert decode("vmdk", in_pieces(image, 1000), tmp_path / "disk", SMALL)[0] == disk
