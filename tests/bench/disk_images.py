@@ -33,10 +33,18 @@ class Disk:
         return self.raw.stat().st_blocks * SECTOR
 
 
-def make(folder: Path, name: str, size_bytes: int, data_bytes: int) -> Disk:
-    """Write a disk of that size which holds so much data, as ESXi would export it (deflate, level 1)."""
+def make(folder: Path, name: str, size_bytes: int, data_bytes: int, *, noise: bool = False) -> Disk:
+    """Write a disk of that size which holds so much data, as ESXi would export it (deflate, level 1).
+
+    Args:
+        folder: Where.
+        name: Of its two files.
+        size_bytes: Virtual size.
+        data_bytes: What it holds.
+        noise: Data that cannot be compressed: archives, media, encrypted volumes.
+    """
     disk = Disk(folder / f"{name}.raw", folder / f"{name}.vmdk", size_bytes)
-    grains = [(grain, zlib.compress(grain, 1)) for grain in _grains()]
+    grains = [(grain, zlib.compress(grain, 1)) for grain in (_noise() if noise else _grains())]
     with disk.raw.open("wb") as raw, disk.vmdk.open("wb") as vmdk:
         raw.truncate(size_bytes)
         writer = _Writer(vmdk, size_bytes)
@@ -46,6 +54,11 @@ def make(folder: Path, name: str, size_bytes: int, data_bytes: int) -> Disk:
             writer.add(place, deflated)
         writer.close()
     return disk
+
+
+def _noise() -> list[bytes]:
+    rng = random.Random(3)  # noqa: S311  # reproducible on purpose
+    return [rng.randbytes(GRAIN) for _ in range(DIFFERENT_GRAINS)]
 
 
 def _grains() -> list[bytes]:
