@@ -6,6 +6,7 @@ import hashlib
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from providers.errors import ArchiveInvalid, SourceCorrupt, SourceFileNotFound
 from providers.ova import images, manifest, sources, tar, xmltree
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from providers.ova.web import Answer, Web
 
 SEARCH_BYTES = 64 * 1024 * 1024  # what is read in search of a descriptor where one cannot jump
+_APPLE_DOUBLE = "._"  # what macOS's tar puts beside each file, under its name (RFC 1740)
 _BOM_AND_SPACE = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"
 
 
@@ -67,7 +69,13 @@ class Catalog:
     def digest(self, name: str) -> manifest.Digest | None:
         """Return what the manifest says of a file; `name` as the descriptor has it."""
         digests = self.digests or {}
-        return digests.get(name) or digests.get(self.folder + name)
+        spellings = (name, self.folder + name, quote(name))
+        return next((digests[spelling] for spelling in spellings if spelling in digests), None)
+
+    def stored(self, name: str) -> Stored | None:
+        """Return a file by its name in the descriptor; the archive may have it quoted, as URIs are."""
+        spellings = (self.folder + name, self.folder + quote(name))
+        return next((self.files[spelling] for spelling in spellings if spelling in self.files), None)
 
     def verify_descriptor(self) -> None:
         """Compare the descriptor with the manifest.
@@ -126,7 +134,9 @@ class _Finds:
     files: dict[str, Stored] = field(default_factory=dict)
 
     def take(self, member: Member, source: RangedSource | StreamSource) -> bool:
-        """Look at a member; return whether it was one of the package's papers."""
+        """Look at a member; return whether it is done with: a paper of the package, or nothing of it."""
+        if member.name.rpartition("/")[2].startswith(_APPLE_DOUBLE):
+            return True
         kind = member.name.lower().rpartition(".")[2]
         if kind == "ovf" and self.descriptor is None:
             self.descriptor = _paper(source, member, xmltree.MAX_BYTES, "descriptor")

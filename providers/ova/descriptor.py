@@ -180,7 +180,7 @@ def _files(root: Element) -> dict[str, File]:
             size, chunk = attribute(element, "size"), attribute(element, "chunkSize")
             files[identifier] = File(
                 id=identifier,
-                href=unquote(href),
+                href=unquote(href).removeprefix("./"),
                 size=units.whole_number(size, f"size of {what}", units.MAX_BYTES) if size else None,
                 compression="" if compression == "identity" else compression,
                 chunk_bytes=units.whole_number(chunk, f"chunk size of {what}", units.MAX_BYTES)

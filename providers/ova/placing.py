@@ -76,7 +76,11 @@ def _place(disk: SourceDisk, file: File | None, image_format: str, package: Cata
         ranges=package.ranges and all(stored.part.offset is not None for stored in found),
         digests_follow=package.digests is None and not package.complete,
     )
-    return replace(disk, handle=handle.encode(), size_bytes=_size(disk, handle, found))
+    size = _size(disk, handle, found)
+    allocated = disk.allocated_bytes
+    if allocated is None and handle.ranges:
+        allocated = min(size, sum(stored.part.length or 0 for stored in found))
+    return replace(disk, handle=handle.encode(), size_bytes=size, allocated_bytes=allocated)
 
 
 def _digest(part: Part, package: Catalog) -> tuple[str, str] | None:
@@ -101,8 +105,8 @@ def _in_archive(file: File, package: Catalog) -> list[Stored]:
         if file.size is None:
             raise ArchiveInvalid(f"file {file.href!r} is in chunks, and nobody says how many")
         return [Stored(Part(each, version=package.version)) for each in _chunk_names(name, _count(file))]
-    if name in package.files:
-        return [package.files[name]]
+    if (found_whole := package.stored(file.href)) is not None:
+        return [found_whole]
     if file.chunk_bytes:
         names = _chunk_names(name, _count(file) if file.size is not None else MAX_MEMBERS)
         found = [package.files[each] for each in names if each in package.files]

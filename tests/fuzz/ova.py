@@ -231,7 +231,7 @@ def remove_element(data: bytearray, rng: random.Random) -> None:
 
 
 def repeat_element(data: bytearray, rng: random.Random) -> None:
-    times = 300 if rng.random() < 0.05 else 2
+    times = 60 if rng.random() < 0.05 else 2
     _replace(_ELEMENT, data, rng, lambda old: old * times)
 
 
@@ -240,7 +240,7 @@ def remove_tag(data: bytearray, rng: random.Random) -> None:
 
 
 def nest(data: bytearray, rng: random.Random) -> None:
-    depth = rng.choice((3, 70, 5000))
+    depth = rng.choice((3, 70, 500))
     _replace(_ELEMENT, data, rng, lambda old: b"<a>" * depth + old + b"</a>" * depth)
 
 

@@ -126,6 +126,27 @@ def test_a_disk_behind_eight_gibibytes_is_reached_by_a_jump(server: OvaServer) -
         assert vm.disks[0].size_bytes == 9 << 30
 
 
+def test_what_macs_put_beside_each_file_is_none_of_the_package(server: OvaServer) -> None:
+    members = package(DISKS, SIZES)
+    doubled = {
+        each: content for name in members for each, content in ((f"._{name}", b"\0\5"), (name, members[name]))
+    }
+    server.put("mac.ova", archive(doubled))
+    with closing(provider_for(server, "mac.ova")) as provider:
+        assert read_all(provider) == DISKS
+
+
+@pytest.mark.parametrize("stored", ["my disk.vmdk", "my%20disk.vmdk"])
+def test_a_name_is_quoted_in_the_descriptor_and_perhaps_elsewhere(server: OvaServer, stored: str) -> None:
+    papers: dict[str, Content] = {"web.ovf": descriptor([OvfDisk("./my%20disk.vmdk", 3 * MIB)])}
+    disks: dict[str, Content] = {stored: DISKS["one.vmdk"]}
+    members = {**papers, "web.mf": manifest({**papers, **disks}), **disks}
+    server.put("quoted.ova", archive(members))
+    with closing(provider_for(server, "quoted.ova")) as provider:
+        vm = provider.inspect("")
+        assert (vm.findings, read(provider, vm, vm.disks[0])) == ((), DISKS["one.vmdk"])
+
+
 def test_names_in_folders_and_in_unicode_are_found(server: OvaServer) -> None:
     disks: dict[str, Content] = {"größe/one.vmdk": DISKS["one.vmdk"]}
     members = {f"./My VM/{name}": content for name, content in package(disks, SIZES[:1]).items()}
