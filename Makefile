@@ -6,16 +6,22 @@ PYTHON ?= python3
 RUN = python="$$($(PYTHON) -m tests.lab.environment)" && "$$python"
 
 .DEFAULT_GOAL := help
-.PHONY: help docs demo test bench lint types imports check setup lab chart-docs lock
+.PHONY: help docs demo test test-cluster image bench lint types imports check setup lab chart-docs lock
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Import a VM from a simulated vCenter and boot it, on real parts (KEEP=1 leaves it running)
 	@$(RUN) -m tests.lab.demo $(if $(KEEP),--keep)
 
 test: setup ## Run all tests (ARGS="-k name" for some)
 	@$(RUN) -m pytest $(ARGS)
+
+test-cluster: ## Run the image as a pod of a real node, installed by helm (root; minutes the first time)
+	@$(RUN) -m tests.cluster
+
+image: ## Build the container image as the cluster test does, into ~/.cache
+	@$(RUN) -m tests.lab.image
 
 bench: ## Measure what is claimed about speed (ONLY=name for one), into docs/benchmarks.md
 	@$(RUN) -m tests.bench $(if $(ONLY),--only $(ONLY))

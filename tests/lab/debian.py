@@ -25,6 +25,16 @@ DEBIAN_PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
     "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf",
 }
+NODE_PACKAGES = {  # for `make test-cluster` only: what builds the image, and what runs it as a pod
+    "buildah": "buildah",
+    "debootstrap": "debootstrap",
+    "containerd": "containerd",
+    "runc": "runc",
+    "/usr/lib/cni/bridge": "containernetworking-plugins",
+    "conntrack": "conntrack",
+    "ip": "iproute2",
+    "iptables": "iptables",
+}
 PROMETHEUS, PROMTOOL = ("prometheus", "usr/bin/prometheus"), ("prometheus", "usr/bin/promtool")
 UNPACKED_PROGRAMS = (PROMETHEUS, PROMTOOL)
 # Other programs may hold dpkg's lock for a while; nothing needs to survive a power failure while it unpacks.

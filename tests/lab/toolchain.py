@@ -80,6 +80,10 @@ PROGRAMS = {
     name: GoProgram("kubernetes", f"k8s.io/kubernetes/cmd/{name}", KUBERNETES_LDFLAGS)
     for name in ("kube-apiserver", "kube-controller-manager", "kubectl")
 } | {"helm": GoProgram("helm", "helm.sh/helm/v3/cmd/helm", HELM_LDFLAGS)}
+NODE_PROGRAMS = {  # for `make test-cluster` only, and so not among those that `make setup` builds
+    name: GoProgram("node", f"k8s.io/kubernetes/cmd/{name}", KUBERNETES_LDFLAGS)
+    for name in ("kubelet", "kube-proxy", "kube-scheduler")
+}
 HARVESTER = GoModule(
     "github.com/harvester/harvester", "v1.6.0", "h1:SlC7YQyheSXIeoc/ys/eYZ00HRXJsocHxMUEoXHI+fw="
 )
@@ -119,14 +123,14 @@ def go_program(name: str) -> Path:
     The directory that `KUBEBUILDER_ASSETS` names (a convention of Kubernetes' test tools) is looked in first.
 
     Args:
-        name: A key of `PROGRAMS`, or a directory below `go/` with a module that is the program.
+        name: A key of `PROGRAMS` or `NODE_PROGRAMS`, or a directory below `go/` whose module is the program.
 
     Raises:
         LabError: there are no sources of that name, or they do not build; with the compiler's words.
     """
     if (assets := os.environ.get("KUBEBUILDER_ASSETS")) and (given := Path(assets, name)).is_file():
         return given
-    program = PROGRAMS.get(name, GoProgram(name))
+    program = (PROGRAMS | NODE_PROGRAMS).get(name, GoProgram(name))
     source = GO_SOURCES / program.module
     if not (source / "go.mod").is_file():
         raise LabError(f"there are no sources of a program {name!r} in {GO_SOURCES}")
