@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from contextlib import closing
 
 import pytest
 
-from providers.base import TLSPolicy
+from providers.base import SourceConfig, SourceKind, TLSPolicy
 from providers.errors import (
     AuthenticationFailed,
     CertificateChanged,
@@ -15,11 +15,9 @@ from providers.errors import (
     DatacenterNotFound,
     Unreachable,
 )
+from providers.vmware.provider import VmwareProvider
 from tests.integration.vmware import provider_for
 from tests.lab.vcenter import VCenter
-
-if TYPE_CHECKING:
-    from providers.vmware.provider import VmwareProvider
 
 pytestmark = pytest.mark.integration
 
@@ -47,6 +45,35 @@ def test_a_wrong_password_is_told_and_not_sent_twice(vcenter: VCenter) -> None:
     assert after.refused_logins - before.refused_logins == 1
     assert after.sessions == 0
     assert "wrong" not in "".join(refusals)
+
+
+def test_a_password_may_hold_any_character(vcenter: VCenter) -> None:
+    before = vcenter.username, vcenter.password
+    vcenter.set_credentials("DOM\\jürgen", " <ü>&'\"€ ]]> %20 +🙂")
+    try:
+        with closing(provider_for(vcenter)) as provider:
+            assert provider.verify().message
+        with (
+            closing(provider_for(vcenter, password=vcenter.password.strip())) as provider,
+            pytest.raises(AuthenticationFailed),
+        ):
+            provider.verify()
+    finally:
+        vcenter.set_credentials(*before)
+
+
+def test_an_endpoint_may_be_written_in_any_case(vcenter: VCenter) -> None:
+    port = vcenter.sdk_url.rpartition(":")[2].partition("/")[0]
+    secret = {"username": vcenter.username, "password": vcenter.password}
+    config = SourceConfig(
+        SourceKind.VMWARE,
+        f"HTTPS://LocalHost:{port}",
+        secret,
+        TLSPolicy(ca_pem=vcenter.ca_pem),
+        {"dc": "DC0"},
+    )
+    with closing(VmwareProvider(config)) as provider:
+        assert provider.verify().message
 
 
 @pytest.mark.parametrize("dc", ["DC0", "/DC0", "DC2", "F0/DC2", "/F0/DC2/"])
