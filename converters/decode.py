@@ -26,6 +26,7 @@ def decode(
     expected_size: int,
     on_progress: Progress,
     stop: threading.Event,
+    length: int | None = None,
 ) -> None:
     """Read a disk image to the end of its stream and write its content to the sink.
 
@@ -39,6 +40,7 @@ def decode(
         expected_size: Virtual size in bytes that the source announced.
         on_progress: See `converters.sink.Progress`.
         stop: Ends the work within a fraction of a second after the current chunk.
+        length: Number of bytes to come, when the source tells; for progress only.
 
     Raises:
         UnsupportedFormat: nobody here can read it.
@@ -69,7 +71,30 @@ def decode(
         if header.is_stream:
             vmdk.decode_stream(header, reader, sink, on_progress)
             return
-    _store_and_convert(declared, head, reader, sink, on_progress, stop)
+    _store_and_convert(declared, head, reader, sink, _Halves(on_progress, sink.size_bytes, length), stop)
+
+
+class _Halves:
+    """Progress of an image that is stored first: that is one half of the way, its conversion the other.
+
+    Where the length of the stream is not known, storing is not told.
+    """
+
+    def __init__(self, on_progress: Progress, size_bytes: int, length: int | None) -> None:
+        self._on_progress = on_progress
+        self._size_bytes = size_bytes
+        self._length = length
+        self._half = size_bytes // 2 if length else 0
+
+    def stored(self, count: int) -> None:
+        """Tell how many bytes of the stream are stored."""
+        if self._length:
+            self._on_progress(self._half * min(count, self._length) // self._length)
+
+    def converted(self, count: int) -> None:
+        """Tell how many bytes of the virtual disk are converted."""
+        rest = self._size_bytes - self._half
+        self._on_progress(self._half + rest * count // self._size_bytes if self._size_bytes else 0)
 
 
 def _store_and_convert(
@@ -77,7 +102,7 @@ def _store_and_convert(
     head: bytes,
     reader: ChunkReader,
     sink: Sink,
-    on_progress: Progress,
+    progress: _Halves,
     stop: threading.Event,
 ) -> None:
     stored = sink.path.with_name(f"{sink.path.name}.source")
@@ -90,10 +115,16 @@ def _store_and_convert(
                 for piece in reader.rest():
                     pwritev_all(fd, [piece], offset)
                     offset += len(piece)
+                    progress.stored(offset)
             finally:
                 os.close(fd)
         qemu_img.convert(
-            stored, declared, sink.path, size_bytes=sink.size_bytes, on_progress=on_progress, stop=stop
+            stored,
+            declared,
+            sink.path,
+            size_bytes=sink.size_bytes,
+            on_progress=progress.converted,
+            stop=stop,
         )
         sink.adopt(stop)
     finally:

@@ -14,7 +14,8 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 SECTOR_BYTES = 512
 
 # Called with the number of bytes of the virtual disk, from its beginning, that lie behind the decoder. It
-# never goes back; from the decoder's own thread.
+# never goes back; from the decoder's own thread. Of formats that have to be stored before they are converted,
+# storing counts as the first half.
 Progress: TypeAlias = Callable[[int], None]
 
 

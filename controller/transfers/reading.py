@@ -156,5 +156,6 @@ class DiskReader:
                 expected_size=size,
                 on_progress=on_progress,
                 stop=run.stop,
+                length=stream.length,
             )
             return sink.finish()

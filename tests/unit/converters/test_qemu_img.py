@@ -30,7 +30,7 @@ from tests.unit.converters.images import decode, in_pieces, mixed_disk, qemu_enc
 from tests.unit.fakes import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SIZE = 8 * 1024 * 1024  # all formats can have it exactly
 FORMATS = [
@@ -55,6 +55,33 @@ def test_formats_that_cannot_be_streamed_are_converted(
     assert reports == sorted(reports)
     assert reports[-1] == SIZE
     assert (tmp_path / "disk").stat().st_blocks * 512 < SIZE
+
+
+@pytest.mark.parametrize("length_known", [True, False])
+def test_progress_counts_the_storing_where_its_end_is_known(tmp_path: Path, *, length_known: bool) -> None:
+    """A download of hours that stands at 0 % looks dead."""
+    image = qemu_encode(mixed_disk(SIZE, seed=1, density=0.2), tmp_path, "qcow2")
+    reports: list[int] = []
+    stored: list[int] = []
+
+    def chunks() -> Iterator[bytes]:
+        yield from in_pieces(image, len(image) // 10)
+        stored.extend(reports)
+
+    with SparseRawFile(tmp_path / "disk", SIZE) as sink:
+        converters.decode(
+            "qcow2",
+            chunks(),
+            sink,
+            expected_size=SIZE,
+            on_progress=reports.append,
+            stop=threading.Event(),
+            length=len(image) if length_known else None,
+        )
+    assert bool(stored) is length_known
+    assert all(0 < done <= SIZE // 2 for done in stored)
+    assert reports == sorted(reports)
+    assert reports[-1] == SIZE
 
 
 def test_nothing_but_the_image_is_left(tmp_path: Path) -> None:
