@@ -13,6 +13,7 @@ from requests.exceptions import RequestException
 
 from tests.lab.guest import MIB, Guest, build_guest
 from tests.lab.openstack.api import ApiError
+from tests.lab.processes import running_with, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,3 +155,15 @@ def test_objects_come_into_the_states_that_are_ordered(
     cloud.set_image_status(image, "killed")
     assert tenant.volume(volume)["status"] == "error"
     assert tenant.image(image)["status"] == "killed"
+
+
+def test_the_workers_of_a_service_do_not_outlive_it(cloud: OpenStackCloud) -> None:
+    configuration = str(cloud.site.etc / "cinder/cinder.conf")
+
+    def running() -> int:
+        return sum("cinder-volume" in line for line in running_with(configuration))
+
+    assert running() > 1
+    with cloud.killed("cinder-volume"):
+        wait_until(lambda: running() == 0, what="the end of the workers", timeout_seconds=60)
+    assert running() > 1

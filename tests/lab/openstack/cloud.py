@@ -21,7 +21,7 @@ from tests.lab.processes import LabProcess, running_with, wait_until
 from tests.lab.scratch import scratch_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
 END_SECONDS = 30
@@ -155,15 +155,30 @@ class OpenStackCloud:
         try:
             # Storage that the scheduler has not heard of is "No valid backend".
             pools = admin.get("volumev3", "/scheduler-stats/get_pools")["pools"]
-            compute = admin.get("compute", "/os-services")["services"]
-            storage = admin.get("volumev3", "/os-services")["services"]
+            reporting = [*self._services("compute"), *self._services("volumev3")]
             hypervisors = admin.get("compute", "/os-hypervisors")["hypervisors"]
             admin.get("image", "/v2/images?limit=1")
             admin.get("network", "/v2.0/agents")
         except ApiError:
             return False
-        up = [entry["state"] == "up" for entry in (*compute, *storage)]
+        up = [entry["state"] == "up" for entry in reporting]
         return bool(pools) and bool(hypervisors) and len(up) == UP and all(up)
+
+    def _reports(self) -> dict[str, str]:
+        """Return when each service that reports to a database did so last."""
+        entries = [*self._services("compute"), *self._services("volumev3")]
+        return {entry["binary"]: entry["updated_at"] for entry in entries}
+
+    def _have_reported_since(self, before: Mapping[str, str], names: Sequence[str]) -> bool:
+        """Tell whether those of the named services that report at all have done so again."""
+        try:
+            now = self._reports()
+        except ApiError:
+            return False
+        return all(now[name] != before[name] for name in names if name in before)
+
+    def _services(self, kind: Service) -> list[dict[str, str]]:
+        return list(self.admin.get(kind, "/os-services")["services"])
 
     def new_tenant(self, name: str) -> Tenant:
         """Make a project with a user of the same name."""
@@ -195,16 +210,25 @@ class OpenStackCloud:
 
     @contextmanager
     def killed(self, *names: str) -> Iterator[None]:
-        """Kill programs and start them again after the block; it ends when all services are up."""
+        """Kill programs, as the kernel does when memory is short: their workers have to follow by themselves.
+
+        They are started again after the block, which ends when all services are up.
+        """
         processes = [self._processes[name] for name in names]
         for process in processes:
-            process.kill()
+            os.kill(process.pid, signal.SIGKILL)
+        wait_until(
+            lambda: not any(process.running for process in processes),
+            what="the end of a killed program",
+            timeout_seconds=END_SECONDS,
+        )
         try:
             yield
         finally:
+            before = self._reports()
             for process in processes:
                 process.start()
-            self._wait(self._ready, "OpenStack")
+            self._wait(lambda: self._have_reported_since(before, names) and self._ready(), "OpenStack")
 
     def revoke_tokens(self, tenant: Tenant) -> None:
         """Make every token of a tenant's user invalid; returns when new ones are good again."""

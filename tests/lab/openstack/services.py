@@ -26,6 +26,11 @@ ENVIRONMENT = {
     "NO_PROXY": ADDRESS,
     "OS_CLOUD": "",
 }
+# Some services fork workers, and such a worker would for ever tell a dead message queue of its end.
+# prctl(2): PR_SET_PDEATHSIG is 1, and a child does not inherit it.
+DIE_WITH_PARENT = (
+    "import ctypes, os; os.register_at_fork(after_in_child=lambda: ctypes.CDLL(None).prctl(1, 9))"
+)
 UWSGI_BUFFER_BYTES = 65535  # tokens and catalogues travel in headers
 
 
@@ -38,8 +43,13 @@ def python_command(name: str, module: str, *arguments: str | Path, before: str =
         arguments: Of its command line.
         before: Python that runs first.
     """
-    code = f"import sys; sys.argv[0] = {name!r}; {before}\nfrom {module} import main\nsys.exit(main())"
-    return [PYTHON, "-I", "-B", "-c", code, *arguments]
+    code = (
+        DIE_WITH_PARENT,
+        f"import sys; sys.argv[0] = {name!r}; {before}",
+        f"from {module} import main",
+        "sys.exit(main())",
+    )
+    return [PYTHON, "-I", "-B", "-c", "\n".join(code), *arguments]
 
 
 def _uwsgi(site: Site, service: str, port: int, program: str, directory: str) -> LabProcess:
