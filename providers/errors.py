@@ -73,7 +73,7 @@ class DatacenterNotFound(ProviderError):
 
 
 class SourceVMNotFound(ProviderError):
-    """Surfaces when no VM has the name; the message lists similar ones."""
+    """Surfaces when no VM has the name (the message lists similar ones), or it is another VM's by now."""
 
     reason = "SourceVMNotFound"
     retryable = False
