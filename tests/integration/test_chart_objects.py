@@ -125,6 +125,12 @@ def test_the_pods_fulfil_the_strictest_of_the_pod_security_standards(
         cluster.api.create(path, pod)
 
 
+@pytest.mark.parametrize("kind", ["vmware", "openstack", "ova"])
+def test_the_examples_are_accepted_as_they_stand(cluster: ControlPlane, kind: str) -> None:
+    items = yaml.safe_load_all((ROOT / f"manifests/examples/{kind}.yaml").read_text())
+    would_accept(cluster, (item for item in items if item))
+
+
 def test_harvester_accepts_the_add_on(cluster: ControlPlane, namespace: str) -> None:
     addon = yaml.safe_load((ROOT / "manifests/addon.yaml").read_text())
     addon["metadata"]["namespace"] = namespace
