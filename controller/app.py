@@ -366,8 +366,7 @@ class App:
         unpinned = before.get("tlsFingerprint") and not after.get("tlsFingerprint")
         if edited or unpinned:
             self._source_queue.add(key)
-        annotated = old["metadata"].get("annotations") != new["metadata"].get("annotations")
-        if before.get("status") != after.get("status") or annotated:  # an annotation may give consent
+        if interest.offers(old) != interest.offers(new):
             for waiting in self._imports.store.by_index(_BY_SOURCE, key.lower()):
                 self._import_queue.add(object_key(waiting))
 

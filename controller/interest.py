@@ -11,7 +11,7 @@ from controller.api import conditions, names
 from controller.api.phase import TERMINAL, Phase
 from controller.runtime.listwatch import Object
 
-_SLIM_STATUS: Final = ("phase", "importStatus", "observedGeneration", "importedVirtualMachineName")
+_SLIM_STATUS: Final = ("phase", "importStatus", "observedGeneration", "importedVirtualMachineName", "source")
 _SLIM_STATUS_UNDER_WAY: Final = (*_SLIM_STATUS, "phaseStartTime")
 REASON: Final = "reason"
 """Where a slim import under way keeps the reason of its condition Succeeded, in `status`."""
@@ -45,13 +45,28 @@ def tells(obj: Object) -> tuple[Any, ...]:
     return obj["metadata"].get("deletionTimestamp"), status.get("ready"), words
 
 
+def offers(obj: Object) -> tuple[Any, ...]:
+    """Return what imports wait for of a source: that it is verified as it is now, and that it consents."""
+    meta, status = obj["metadata"], obj.get("status") or {}
+    ready = conditions.find(status.get("conditions") or (), conditions.READY) or {}
+    judged = status.get("observedGeneration") == meta.get("generation")
+    return status.get("status"), judged, ready.get("reason"), meta.get("annotations")
+
+
 def source_keys(obj: Object) -> list[str]:
-    """Return the key of an import's source, lower-cased, while the import may wait for it."""
-    reference = (obj.get("spec") or {}).get("sourceCluster") or {}
-    if (obj.get("status") or {}).get("phase") in {phase.value for phase in TERMINAL}:
+    """Return the keys, lower-cased, of the sources that an import may wait for: named, and read from."""
+    status = obj.get("status") or {}
+    if status.get("phase") in {phase.value for phase in TERMINAL}:
         return []
-    namespace = reference.get("namespace") or obj["metadata"]["namespace"]
-    return [f"{reference.get('kind')}/{namespace}/{reference.get('name')}".lower()]
+    here = obj["metadata"]["namespace"]
+    named = ((obj.get("spec") or {}).get("sourceCluster") or {}, status.get("source") or {})
+    return sorted(
+        {
+            f"{reference.get('kind')}/{reference.get('namespace') or here}/{reference.get('name')}".lower()
+            for reference in named
+            if reference
+        }
+    )
 
 
 def target_keys(obj: Object) -> list[str]:

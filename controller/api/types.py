@@ -155,6 +155,27 @@ class VirtualMachineImport:
         return Phase(value) if isinstance(value, str) and value in set(Phase) else None
 
     @property
+    def wanted(self) -> dict[str, str]:
+        """What the spec asks to be read, in the form of `status.source`."""
+        spec = self.spec
+        return {
+            "kind": spec.source_kind,
+            "namespace": spec.source.namespace,
+            "name": spec.source.name,
+            "virtualMachineName": spec.vm_name,
+            "folder": spec.folder,
+        }
+
+    @property
+    def reads(self) -> dict[str, str]:
+        """What this run reads: `status.source`, and the spec as long as that is not written.
+
+        An identifier such as `vm-123` means another machine at another source, so that an edit of the spec in
+        the middle of a run must not turn it to another source.
+        """
+        return {**self.wanted, **(self.status.get("source") or {})}
+
+    @property
     def run(self) -> str:
         """Identifier of this run of the import; all that a run makes carries it."""
         return str(self.status.get("runID") or "")

@@ -13,7 +13,7 @@ from controller import errors
 from controller.api import conditions
 from controller.api.conditions import Condition
 from controller.api.phase import Phase
-from controller.api.types import Source, VirtualMachineImport
+from controller.api.types import Reference, Source, VirtualMachineImport
 from controller.config import Settings
 from controller.connections import Connections
 from controller.imageserver import ImageServer
@@ -126,17 +126,18 @@ class Context:
     log: FilteringBoundLogger
 
     def source(self) -> Source:
-        """Return the import's source, live.
+        """Return the source that this run reads from, live; an edit of the spec counts for the next run.
 
         Raises:
             SourceNotFound: it does not exist.
             ReferenceNotPermitted: it is in another namespace and does not consent.
         """
-        spec = self.vmimport.spec
-        return self.connections.source(spec.source_kind, spec.source, self.vmimport.namespace)
+        reads = self.vmimport.reads
+        reference = Reference(reads["namespace"], reads["name"])
+        return self.connections.source(reads["kind"], reference, self.vmimport.namespace)
 
     def provider(self) -> Provider:
-        """Return the connection to the import's source, the same one as long as the import uses it.
+        """Return the connection to the source of this run, the same one as long as the import uses it.
 
         Raises:
             SourceNotFound, SecretNotFound, ReferenceNotPermitted: as the words say.

@@ -13,14 +13,15 @@ from controller.api import conditions, names
 from controller.api.phase import Phase
 from controller.errors import SourceNotFound
 from controller.kube.errors import NotFound
+from controller.phases import source_power
 from controller.phases.base import Changes, Context, Outcome, Stop, Wait, true
-from controller.phases.ownership import release
-from providers.base import Provider
+from controller.phases.ownership import is_owned, release
 from providers.errors import DiscardNotDone, ProviderError, SourceVMNotFound
-from providers.model import PowerState, SourceVM
 
 CLEANED_UP = "CleanedUp"
-_TOUCHED_SOURCE = frozenset({Phase.SHUTDOWN, Phase.EXPORT, Phase.CONVERT, Phase.IMAGE_UPLOAD, Phase.FAILED})
+_TOUCHED_SOURCE = frozenset(
+    {Phase.SHUTDOWN, Phase.EXPORT, Phase.CONVERT, Phase.IMAGE_UPLOAD, Phase.VM_CREATE, Phase.FAILED}
+)
 
 
 def run(ctx: Context) -> Outcome:
@@ -54,8 +55,9 @@ def undo(ctx: Context, *, restore_power: bool) -> bool:
     if not ctx.transfers.cancel(vmimport.uid):
         _stop_waiting_for_source(ctx)
         return False
-    vm_exists = _keep_what_the_vm_uses(ctx)
-    if not vm_exists:
+    if has_vm(ctx):
+        release_disks(ctx)
+    else:
         _undo_at_source(ctx, restore_power=restore_power)
         _delete_unfinished(ctx)
     ctx.transfers.discard(vmimport.uid)
@@ -63,8 +65,8 @@ def undo(ctx: Context, *, restore_power: bool) -> bool:
     return True
 
 
-def _keep_what_the_vm_uses(ctx: Context) -> bool:
-    """Tell whether this run's VM exists; if so, nothing that it uses depends on the import any more."""
+def has_vm(ctx: Context) -> bool:
+    """Tell whether the VM of this run exists."""
     vmimport = ctx.vmimport
     if not vmimport.target_name:
         return False
@@ -73,14 +75,18 @@ def _keep_what_the_vm_uses(ctx: Context) -> bool:
     except NotFound:
         return False
     labels = vm["metadata"].get("labels") or {}
-    if labels.get(names.LABEL_IMPORT_UID) != vmimport.uid or labels.get(names.LABEL_RUN) != vmimport.run:
-        return False
-    for entry in vmimport.disks:
+    return bool(
+        labels.get(names.LABEL_IMPORT_UID) == vmimport.uid and labels.get(names.LABEL_RUN) == vmimport.run
+    )
+
+
+def release_disks(ctx: Context) -> None:
+    """See to it that nothing the VM uses depends on the import any more."""
+    for entry in ctx.vmimport.disks:
         name = entry.get("VirtualMachineImage")
         if name:
             release(ctx, kinds.IMAGES, name)
             release(ctx, kinds.PVCS, name)
-    return True
 
 
 def _source_touched(ctx: Context) -> bool:
@@ -94,49 +100,49 @@ def _stop_waiting_for_source(ctx: Context) -> None:
     Whatever comes of it, the export is discarded again when they have ended.
     """
     if _source_touched(ctx):
-        with contextlib.suppress(SourceNotFound, ProviderError):
-            ctx.provider().discard_export(ctx.source_vm(), ctx.vmimport.export_id, complete=False)
+        with contextlib.suppress(ProviderError):
+            _discard_export(ctx)
 
 
 def _undo_at_source(ctx: Context, *, restore_power: bool) -> None:
-    vmimport = ctx.vmimport
-    if not _source_touched(ctx):
-        return
-    vm = ctx.source_vm()
-    try:
-        provider = ctx.provider()
-    except SourceNotFound as exc:
-        # Without the source object nobody can ever reach it again; waiting would block the deletion for ever.
-        ctx.log.warning("source object is gone; nothing can be put back at the source", error=str(exc))
-        return
     removing: DiscardNotDone | None = None
-    try:
-        provider.discard_export(vm, vmimport.export_id, complete=False)
-    except DiscardNotDone as exc:
-        removing = exc  # the source goes on with it, and the machine need not stand still for it
-    if restore_power and vmimport.spec.restore_source_power and ctx.powered_on_before():
-        _switch_on_again(ctx, provider, vm)
+    if _source_touched(ctx):
+        try:
+            _discard_export(ctx)
+        except DiscardNotDone as exc:
+            removing = exc  # the source goes on with it, and the machine need not stand still for it
+    if restore_power:
+        source_power.give_back(ctx)
     if removing:
         raise removing
 
 
-def _switch_on_again(ctx: Context, provider: Provider, vm: SourceVM) -> None:
+def _discard_export(ctx: Context) -> None:
+    if not ctx.vmimport.status.get("sourceVM"):
+        ctx.log.warning("status does not say any more what was exported; nothing is discarded at the source")
+        return
+    vm = ctx.source_vm()
     try:
-        if provider.power_state(vm) is PowerState.OFF:
-            provider.power_on(vm)
-            ctx.log.info("source VM switched on again", source_vm=vm.name)
-    except SourceVMNotFound as exc:
-        ctx.log.warning("source VM is gone; it cannot be switched on again", error=str(exc))
+        ctx.provider().discard_export(vm, ctx.vmimport.export_id, complete=False)
+    except (SourceNotFound, SourceVMNotFound) as exc:
+        # Nobody can ever reach it again; waiting would block the deletion for ever.
+        ctx.log.warning("nothing can be discarded at the source", error=str(exc))
 
 
 def _delete_unfinished(ctx: Context) -> None:
-    """Delete the images and volumes of this run; those of earlier runs have lost their owner and stay."""
+    """Delete the images and volumes of this run that no VM was made of yet.
+
+    Once there was a VM they have lost their owner and are the user's, also if the VM is gone: its volumes may
+    have been kept on purpose.
+    """
     vmimport = ctx.vmimport
     selector = f"{names.LABEL_IMPORT_UID}={vmimport.uid},{names.LABEL_RUN}={vmimport.run}"
     if not vmimport.run:
         return
     for resource in (kinds.PVCS, kinds.IMAGES):
         for obj in ctx.kube.list(resource, vmimport.namespace, label_selector=selector):
+            if not is_owned(obj, vmimport.uid):
+                continue
             try:
                 ctx.kube.delete(
                     resource, obj["metadata"]["name"], vmimport.namespace, uid=obj["metadata"]["uid"]

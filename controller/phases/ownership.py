@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from controller.kube.errors import NotFound
 from controller.kube.resource import Resource
 from controller.phases.base import Context
+
+
+def is_owned(obj: Mapping[str, Any], uid: str) -> bool:
+    """Tell whether an object depends on the import with this UID."""
+    return any(owner.get("uid") == uid for owner in obj["metadata"].get("ownerReferences") or ())
 
 
 def release(ctx: Context, resource: Resource, name: str) -> None:

@@ -251,13 +251,15 @@ class ImportReconciler:
         try:
             # A run that ended in Succeeded has nothing unfinished; its VM and images belong to the user.
             ended = vmimport.phase in (Phase.SUCCEEDED, Phase.INVALID)
-            if not ended and not cleanup.undo(self._context(vmimport, bound), restore_power=False):
+            context = self._context(vmimport, bound)
+            has_vm = vmimport.phase is Phase.SUCCEEDED or cleanup.has_vm(context)
+            if not ended and not cleanup.undo(context, restore_power=False):
                 return Result(_RESTART_POLL_SECONDS)
         except Conflict:
             raise
         except Exception as exc:  # noqa: BLE001  # as above
             return self._failed_restart(vmimport, exc, bound)
-        self._write(vmimport, status_rules.restarted(vmimport))
+        self._write(vmimport, status_rules.restarted(vmimport, has_vm=has_vm))
         self._events.event(dict(vmimport.raw), "Normal", "Restarted", "the import starts again")
         bound.info("import restarted")
         return Result(0)
@@ -341,8 +343,10 @@ class ImportReconciler:
 
 
 def _is_over(vmimport: VirtualMachineImport) -> bool:
-    """Tell whether an import has nothing unfinished: it succeeded, or nothing was ever touched."""
-    return status_rules.stored_phase(vmimport) in (Phase.SUCCEEDED, Phase.INVALID)
+    """Tell whether nothing is unfinished: it succeeded, nothing was touched, or all was put back."""
+    phase = status_rules.stored_phase(vmimport)
+    cleaned_up = conditions.is_true(vmimport.status.get("conditions") or (), cleanup.CLEANED_UP)
+    return phase in (Phase.SUCCEEDED, Phase.INVALID) or (phase is Phase.FAILED and cleaned_up)
 
 
 def _is_marked(vmimport: VirtualMachineImport) -> bool:

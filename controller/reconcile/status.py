@@ -16,6 +16,7 @@ from controller.api.phase import TERMINAL, TRANSITIONS, Phase
 from controller.api.types import VirtualMachineImport
 from controller.errors import Verdict
 from controller.phases.base import Advance, Changes, Outcome, Wait
+from controller.phases.source_power import DEBT
 from controller.phases.table import STEPS
 
 Status = dict[str, Any]
@@ -36,9 +37,6 @@ _ADOPTED: Final = {
     "virtualMachineImportInvalid": Phase.INVALID,
     "VMMigrationFailed": Phase.FAILED,
 }
-
-_KEPT_ON_RESTART: Final = ("sourcePowerState",)
-"""What a restarted import still has to know: in which state the source VM was before we touched it."""
 
 
 def import_status(phase: Phase, status: Mapping[str, Any]) -> str:
@@ -80,6 +78,9 @@ def next_status(vmimport: VirtualMachineImport, outcome: Outcome | Verdict, now:
         status["phaseStartTime"] = timestamp(now)
     if there in TERMINAL and here not in TERMINAL:
         status["completionTime"] = timestamp(now)
+    if there is Phase.INVALID:
+        for name in DEBT:  # Preflight has put back what an earlier run had switched off
+            status.pop(name, None)
     status["phase"] = there.value
     status["observedGeneration"] = vmimport.generation
     status["importStatus"] = import_status(there, status)
@@ -140,9 +141,17 @@ def adopted(vmimport: VirtualMachineImport, now: datetime) -> Status | None:
     return status
 
 
-def restarted(vmimport: VirtualMachineImport) -> Status:
-    """Return the status with which an import starts again."""
-    return {name: vmimport.status[name] for name in _KEPT_ON_RESTART if name in vmimport.status}
+def restarted(vmimport: VirtualMachineImport, *, has_vm: bool) -> Status:
+    """Return the status with which an import starts again.
+
+    It still has to know which machine it has switched off, unless that was settled: by a VM of ours that has
+    taken its place, or by cleaning up.
+    """
+    status = vmimport.status
+    cleaned_up = conditions.is_true(status.get("conditions") or (), "CleanedUp")
+    if has_vm or (cleaned_up and vmimport.spec.restore_source_power):
+        return {}
+    return {name: status[name] for name in DEBT if name in status}
 
 
 def wants_restart(vmimport: VirtualMachineImport) -> bool:

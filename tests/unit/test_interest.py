@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controller.api import names
-from controller.interest import asks, rests, slim_import, tells
+from controller.interest import asks, offers, rests, slim_import, source_keys, tells
 from tests.unit.objects import import_object
 
 DONE = {"phase": "Succeeded", "importStatus": "virtualMachineRunning", "observedGeneration": 1}
@@ -63,3 +63,43 @@ def test_an_image_wakes_its_import_when_its_conditions_change_and_not_as_it_grow
 
     assert tells(image(10, "Unknown")) == tells(image(90, "Unknown"))
     assert tells(image(99, "Unknown")) != tells(image(100, "True"))
+
+
+def a_source(reason: str, *, observed: int, **metadata: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"generation": 2, **metadata},
+        "status": {
+            "status": "clusterReady" if reason == "Verified" else "clusterNotReady",
+            "observedGeneration": observed,
+            "conditions": [{"type": "Ready", "reason": reason, "lastTransitionTime": f"x{observed}"}],
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        a_source("Verified", observed=2),
+        a_source("AuthenticationFailed", observed=1),
+        a_source("Verified", observed=1, annotations={names.ANNOTATION_ALLOW_FROM: "*"}),
+    ],
+    ids=["verified after an edit, as before it", "not ready any more", "consents"],
+)
+def test_what_imports_wait_for_of_a_source_wakes_them(after: dict[str, Any]) -> None:
+    assert offers(a_source("Verified", observed=1)) != offers(after)
+
+
+def test_another_reason_for_not_being_ready_wakes_the_imports_that_show_it() -> None:
+    before = a_source("SecretNotFound", observed=2)
+    assert offers(before) != offers(a_source("AuthenticationFailed", observed=2))
+    assert offers(before) == offers(a_source("SecretNotFound", observed=2, resourceVersion="9"))
+
+
+def test_an_import_waits_for_the_source_it_reads_from_and_for_the_one_it_names_now() -> None:
+    reads = {"kind": "VmwareSource", "namespace": "default", "name": "Old"}
+    assert source_keys(stored({"phase": "Export", "source": reads})) == [
+        "vmwaresource/default/old",
+        "vmwaresource/default/vc",
+    ]
+    assert source_keys(stored({"phase": "Preflight"})) == ["vmwaresource/default/vc"]
+    assert source_keys(stored(DONE)) == []

@@ -17,7 +17,6 @@ from controller.reconcile.status import (
     import_status,
     new_trouble,
     next_status,
-    restarted,
     stored_phase,
     wants_restart,
 )
@@ -175,11 +174,6 @@ def test_editing_the_spec_restarts_only_what_ended_badly(phase: Phase) -> None:
     status = {"phase": phase.value, "importStatus": "x", "observedGeneration": 1}
     assert not wants_restart(an_import(status=status))
     assert wants_restart(an_import(status=status, generation=2)) is (phase in (Phase.INVALID, Phase.FAILED))
-
-
-def test_a_restart_remembers_only_how_the_source_vm_was() -> None:
-    status = {"phase": "Failed", "runID": "abc", "sourcePowerState": "PoweredOn", "conditions": [{}]}
-    assert restarted(an_import(status=status)) == {"sourcePowerState": "PoweredOn"}
 
 
 @pytest.mark.parametrize(

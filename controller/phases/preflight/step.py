@@ -11,8 +11,9 @@ from controller import builders
 from controller.api import conditions
 from controller.api.phase import Phase
 from controller.api.types import VirtualMachineImport
-from controller.errors import PreflightFailed, SourceNotReady
-from controller.phases.base import Advance, Changes, Context, Outcome, count, format_bytes, true
+from controller.errors import PreflightFailed, SourceNotReady, classify
+from controller.phases import source_power
+from controller.phases.base import Advance, Changes, Context, Outcome, Wait, count, format_bytes, true
 from controller.phases.preflight import machine, target
 from controller.phases.preflight.findings import critical
 from controller.phases.preflight.networks import check_networks
@@ -23,10 +24,26 @@ from providers.model import Finding, Severity, SourceDisk, SourceVM
 def run(ctx: Context) -> Outcome:
     """Check everything, choose the VM's name and the order of its disks.
 
+    What an earlier run has switched off stays off for this one, unless it is another machine that is wanted
+    now, or nothing comes of it.
+
     Raises:
         SourceNotReady: the source was not verified (yet).
         PreflightFailed: the message lists every critical finding.
     """
+    if ctx.vmimport.reads != ctx.vmimport.wanted:
+        source_power.give_back(ctx)
+        message = "another machine is to be imported now; the one before is as it was"
+        return Wait(0, "SourceChanged", message, Changes(fields=dict.fromkeys(source_power.DEBT)))
+    try:
+        return _examine(ctx)
+    except Exception as exc:
+        if not classify(exc).retryable:
+            source_power.give_back(ctx)
+        raise
+
+
+def _examine(ctx: Context) -> Outcome:
     source = ctx.source()
     if not source.ready:
         why = conditions.find(source.status.get("conditions") or (), conditions.READY) or {}
@@ -72,6 +89,8 @@ def run(ctx: Context) -> Outcome:
             fields={
                 "runID": secrets.token_hex(3),
                 "startTime": conditions.timestamp(ctx.clock.now()),
+                "source": vmimport.wanted,
+                **_how_it_was(ctx, vm),
                 "sourceVM": replace(vm, findings=(), known_networks=()).to_dict(),
                 "importedVirtualMachineName": name,
             },
@@ -84,6 +103,14 @@ def run(ctx: Context) -> Outcome:
             ],
         ),
     )
+
+
+def _how_it_was(ctx: Context, vm: SourceVM) -> dict[str, Any]:
+    """Return the fields to change so that no machine is taken for one that an earlier run switched off."""
+    if not ctx.vmimport.status.get("sourceVM"):
+        return {}
+    before = ctx.source_vm()
+    return {} if (before.id, before.uuid) == (vm.id, vm.uuid) else {"sourcePowerState": None}
 
 
 def _blocking(vmimport: VirtualMachineImport, findings: Sequence[Finding]) -> list[Finding]:
