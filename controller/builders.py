@@ -20,6 +20,7 @@ from providers.model import DiskBus, Firmware, NICModel, SourceDisk, SourceNIC, 
 Manifest = dict[str, Any]
 
 LABEL_VALUE_MAX = 63  # characters; also of an RFC 1123 label, and so of a VM's name
+SERIAL_MAX = 256  # characters; KubeVirt's limit
 _HASH_CHARACTERS = 8
 
 
@@ -263,7 +264,10 @@ def build_virtual_machine(
     vm_labels = {**labels(vmimport), names.LABEL_VM_NAME: name}
     if vm.os_label:
         vm_labels[names.LABEL_OS] = vm.os_label
-    annotations = {names.ANNOTATION_DESCRIPTION: vm.description} if vm.description else {}
+    # Harvester's web UI looks into a VM's annotations without asking whether there are any.
+    annotations = {names.ANNOTATION_IMPORT: f"{vmimport.name}-{vmimport.namespace}"}
+    if vm.description:
+        annotations[names.ANNOTATION_DESCRIPTION] = vm.description
     domain: Manifest = {
         # Harvester caps sockets, so that all CPUs are cores of one.
         "cpu": {"sockets": 1, "cores": cores, "threads": 1},
@@ -340,10 +344,19 @@ def _boot_orders(vm: SourceVM, entries: Sequence[Mapping[str, Any]]) -> dict[str
 
 def _disk(vm: SourceVM, entry: Mapping[str, Any], index: int, boot_order: int) -> Manifest:
     disk: Manifest = {"name": f"disk-{index}", "disk": {"bus": entry["busType"]}, "bootOrder": boot_order}
-    serial = next((known.serial for known in vm.disks if known.key == entry["sourceDisk"]), None)
-    if serial:
+    source = next((known.serial for known in vm.disks if known.key == entry["sourceDisk"]), None)
+    if serial := serial_number(source):
         disk["serial"] = serial
     return disk
+
+
+def serial_number(source: str | None) -> str:
+    """Return a serial number as KubeVirt takes it, for machines and disks alike; empty when there is none.
+
+    What it refuses is left out: `VMware-42 1f ...-01 02 ...` loses its blanks.
+    https://github.com/kubevirt/kubevirt/blob/v1.5.0/pkg/virt-api/webhooks/validating-webhook/admitters/vmi-create-admitter.go
+    """
+    return re.sub(r"[^A-Za-z0-9_.+-]", "", source or "")[:SERIAL_MAX]
 
 
 def _firmware(vm: SourceVM) -> Manifest:
@@ -352,8 +365,8 @@ def _firmware(vm: SourceVM) -> Manifest:
         firmware["bootloader"] = {"efi": {"secureBoot": vm.secure_boot}}
     if vm.uuid:
         firmware["uuid"] = vm.uuid
-    if vm.serial:
-        firmware["serial"] = vm.serial
+    if serial := serial_number(vm.serial):
+        firmware["serial"] = serial
     return firmware
 
 

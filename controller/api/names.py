@@ -19,6 +19,9 @@ LABEL_RUN: Final = "migration.harvesterhci.io/import-run"
 LABEL_DISK: Final = "migration.harvesterhci.io/import-disk"
 ANNOTATION_ALLOW_FROM: Final = "migration.harvesterhci.io/allow-from"
 
+ANNOTATION_IMPORT: Final = "migration.harvesterhci.io/virtualmachineimport"
+"""On a VM, `<import>-<namespace>`: the old controller's mark."""
+
 LABEL_IMAGE_DISPLAY_NAME: Final = "harvesterhci.io/imageDisplayName"
 LABEL_VM_NAME: Final = "harvesterhci.io/vmName"
 LABEL_OS: Final = "harvesterhci.io/os"

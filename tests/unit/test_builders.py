@@ -260,3 +260,29 @@ def test_description_and_system_are_shown_in_harvester() -> None:
     assert metadata["annotations"]["field.cattle.io/description"] == "the web server"
     assert metadata["labels"]["harvesterhci.io/os"] == "ubuntu"
     assert metadata["labels"]["harvesterhci.io/vmName"] == "web"
+
+
+def test_a_vm_has_annotations_whatever_its_source_says_for_the_web_ui_expects_some() -> None:
+    annotations = build(replace(VM, description=None))["metadata"]["annotations"]
+    assert annotations == {"migration.harvesterhci.io/virtualmachineimport": "web-default"}
+
+
+@pytest.mark.parametrize(
+    ("source", "serial"),
+    [
+        (
+            "VMware-42 1f 9a 00 de ad be ef-01 02 03 04 05 06 07 08",
+            "VMware-421f9a00deadbeef-0102030405060708",
+        ),
+        ("a" * 300, "a" * 256),
+        (" ", None),
+        (None, None),
+    ],
+)
+def test_a_serial_number_has_only_characters_that_kubevirt_takes(
+    source: str | None, serial: str | None
+) -> None:
+    disk = replace(VM.disks[0], serial=source)
+    vm = replace(VM, serial=source, disks=(disk, VM.disks[1]))
+    assert domain(vm)["firmware"].get("serial") == serial
+    assert domain(vm)["devices"]["disks"][0].get("serial") == serial

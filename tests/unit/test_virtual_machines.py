@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.golden import assert_golden
+from tests.lab.harvester.domain import problems
 from tests.unit.virtual_machines import BUILT, build
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -20,6 +21,11 @@ def test_a_machine_becomes_the_virtual_machine_of_its_golden_file(name: str) -> 
 
 def test_every_golden_file_belongs_to_a_machine() -> None:
     assert {path.stem for path in GOLDEN.iterdir()} == set(BUILT)
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_kubevirt_accepts_what_a_machine_becomes(name: str) -> None:
+    assert problems(build(name)) == []
 
 
 @pytest.mark.parametrize("name", BUILT)

@@ -6,6 +6,7 @@ Source of the rules: KubeVirt's API reference and its admission webhook
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 MEBIBYTE = 1 << 20
 NIC_MODELS = {"e1000", "e1000e", "igb", "ne2k_pci", "pcnet", "rtl8139", "virtio"}
 LABEL_LENGTH = 63
-SERIAL_LENGTH = 256
+SERIAL = re.compile(r"[A-Za-z0-9_.+-]{1,256}")
 STARTING_STRATEGIES = {"Always", "RerunOnFailure", "Once"}
 
 
@@ -130,8 +131,8 @@ def _disk_problems(spec: dict[str, Any]) -> Iterator[str]:
         bus = disk.get("disk", {}).get("bus", Bus.SATA)
         if bus not in set(Bus):
             yield f"disk {disk['name']} has the unknown bus {bus!r}"
-        if len(disk.get("serial", "")) > SERIAL_LENGTH:
-            yield f"disk {disk['name']} has a serial longer than {SERIAL_LENGTH}"
+        if disk.get("serial") and not SERIAL.fullmatch(disk["serial"]):
+            yield f"disk {disk['name']} has a serial that is not of at most 256 characters [A-Za-z0-9_.+-]"
     devices = [*disks, *spec["domain"]["devices"].get("interfaces", [])]
     orders = [device["bootOrder"] for device in devices if "bootOrder" in device]
     yield from (f"boot order {order} is given twice" for order in _repeated(orders))
@@ -168,6 +169,8 @@ def _domain_problems(spec: dict[str, Any]) -> Iterator[str]:
     if limit is not None and memory > quantity.parse(limit):
         yield "the guest's memory exceeds its limit"
     features, firmware = domain.get("features", {}), domain.get("firmware", {})
+    if firmware.get("serial") and not SERIAL.fullmatch(firmware["serial"]):
+        yield "the firmware's serial must be made up of the characters [A-Za-z0-9_.+-], at most 256"
     efi = firmware.get("bootloader", {}).get("efi")
     if efi is not None and "bios" in firmware["bootloader"]:
         yield "both BIOS and EFI are given"
