@@ -122,7 +122,8 @@ class KubeClient:
         """Read one object.
 
         Raises:
-            NotFound: there is none (`KindNotFound`: not even the resource).
+            NotFound: there is none.
+            KindNotFound: it is not known whether there is one.
         """
         return self._call("get", "GET", resource, namespace, name)
 

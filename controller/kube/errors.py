@@ -76,8 +76,11 @@ class NotFound(KubeError):
     reason = "KubernetesNotFound"
 
 
-class KindNotFound(NotFound):
-    """Surfaces when the server does not know the resource at all (404 without a name): its CRD is missing."""
+class KindNotFound(KubeError):
+    """Surfaces when a 404 names no object: the CRD is missing, or a proxy answers for the server.
+
+    Not a `NotFound`: it is no word about the object, and nobody may conclude from it that the object is gone.
+    """
 
     reason = "KubernetesKindNotFound"
     retryable = True

@@ -88,6 +88,7 @@ def test_imports_go_through_while_the_api_misbehaves_at_random(scene: Scene) -> 
     with ApiProxy(scene.control_plane, seed=seed) as proxy, controller_of(scene, ALONE, proxy) as controller:
         faults = [
             proxy.order("answer", status=409, verb="PUT", probability=0.1, count=-1),
+            proxy.order("answer", status=404, probability=0.03, count=-1),  # of a proxy: it names no object
             proxy.order("answer", status=500, probability=0.015, count=-1),
             proxy.order("answer", status=503, probability=0.015, count=-1),
             proxy.order("answer", status=429, retry_after=1, probability=0.015, count=-1),

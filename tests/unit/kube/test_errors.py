@@ -43,10 +43,11 @@ def test_each_status_has_its_type_and_says_what_was_done_to_what_and_the_servers
     assert str(error) == "get pods default/web: words of the server"
 
 
-def test_a_404_without_a_name_means_that_the_kind_is_not_installed() -> None:
-    error = errors.from_response("list things.example.io", 404, b"404 page not found\n", {})
+def test_a_404_that_names_no_object_is_never_taken_for_its_absence() -> None:
+    error = errors.from_response("get things.example.io default/web", 404, b"404 page not found\n", {})
     assert type(error) is errors.KindNotFound
-    assert isinstance(error, errors.NotFound)
+    assert not isinstance(error, errors.NotFound)
+    assert error.retryable
     assert "404 page not found" in str(error)
 
 
