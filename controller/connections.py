@@ -110,12 +110,7 @@ class Connections:
             for connection in self._all(source.key):
                 if user and user in connection.users:
                     return connection.provider
-        config = self.config(source)
-        connection = self._connection(source.key, config)
-        if user:
-            with self._lock:
-                connection.users.add(user)
-        return connection.provider
+        return self._connection(source.key, self.config(source), user).provider
 
     def config(self, source: Source) -> SourceConfig:
         """Return what a provider of `source` is made from; raises as `provider`."""
@@ -180,14 +175,17 @@ class Connections:
             self._retired.clear()
         _close(everything)
 
-    def _connection(self, key: str, config: SourceConfig) -> _Connection:
+    def _connection(self, key: str, config: SourceConfig, user: str | None) -> _Connection:
+        """Return the current connection; who is to keep it does so before another can take its place."""
         identity = _identity(config)
         with self._lock:
             current = self._current.get(key)
             if current and current.identity == identity:
+                current.users |= {user} if user else set()
                 return current
             provider = registry.connect(config)
             fresh = _Connection(identity, GuardedProvider(provider, self._guard) if self._guard else provider)
+            fresh.users |= {user} if user else set()
             self._current[key] = fresh
             idle = []
             if current and current.users:

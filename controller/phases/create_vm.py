@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from controller import builders, kinds
 from controller.api import conditions, names
 from controller.api.phase import Phase
 from controller.errors import ImageFailed, NameTaken
-from controller.kube.errors import Invalid, NotFound
+from controller.kube.errors import BadRequest, Invalid, NotFound
 from controller.kube.resource import Resource
 from controller.phases.base import Advance, Changes, Context, Outcome, Wait, false, true
 from controller.phases.ownership import release
@@ -25,17 +26,12 @@ def run(ctx: Context) -> Outcome:
         ImageFailed: somebody deleted an image that was ready.
     """
     vmimport = ctx.vmimport
-    for index, entry in enumerate(vmimport.disks):
-        try:
-            image = ctx.kube.get(kinds.IMAGES, entry["VirtualMachineImage"], vmimport.namespace)
-        except NotFound as exc:
-            raise ImageFailed(f"image {entry['VirtualMachineImage']} was deleted before it was used") from exc
-        if image["spec"].get("backend", _BACKING_IMAGE) == _BACKING_IMAGE:
-            _ensure_volume(ctx, index, int(entry["diskSize"]), image)
     vm = builders.build_virtual_machine(vmimport, ctx.source_vm(), vmimport.disks)
     try:
+        for index, entry in enumerate(vmimport.disks):
+            _ensure_disk(ctx, index, entry)
         _ensure(ctx, kinds.VIRTUAL_MACHINES, vm)
-    except Invalid as exc:
+    except (Invalid, BadRequest) as exc:  # KubeVirt's webhooks answer with the one or with the other
         return _refused(str(exc))
     for entry in vmimport.disks:
         release(ctx, kinds.IMAGES, entry["VirtualMachineImage"])
@@ -52,7 +48,7 @@ def run(ctx: Context) -> Outcome:
 
 
 def _refused(message: str) -> Wait:
-    """The cluster's rules refuse the VM (a MAC address that is taken, say): keep the disks, wait for people.
+    """The cluster refuses the VM or a volume of it (a MAC address that is taken, say): wait for people.
 
     Failing here would throw away what took hours to copy.
     """
@@ -63,6 +59,17 @@ def _refused(message: str) -> Wait:
         Changes(conditions=[false(conditions.VM_CREATED, "VirtualMachineRefused", message)]),
         trouble=True,
     )
+
+
+def _ensure_disk(ctx: Context, index: int, entry: Mapping[str, Any]) -> None:
+    """See to it that a disk's volume exists; CDI has made one with the image."""
+    name = entry["VirtualMachineImage"]
+    try:
+        image = ctx.kube.get(kinds.IMAGES, name, ctx.vmimport.namespace)
+    except NotFound as exc:
+        raise ImageFailed(f"image {name} was deleted before it was used") from exc
+    if image["spec"].get("backend", _BACKING_IMAGE) == _BACKING_IMAGE:
+        _ensure_volume(ctx, index, int(entry["diskSize"]), image)
 
 
 def _ensure_volume(ctx: Context, index: int, size_bytes: int, image: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from controller.api import conditions
 from controller.api.phase import Phase
 from controller.phases.base import Advance, Changes, Context, Outcome, Wait, false, true
 from providers.base import Provider
-from providers.errors import GuestToolsNotRunning
+from providers.errors import GuestToolsNotRunning, PermissionDenied
 from providers.model import PowerState, SourceVM
 
 POLL_SECONDS = 2.0  # one cheap property read per VM that is shutting down
@@ -67,7 +67,7 @@ def _request(ctx: Context, provider: Provider, vm: SourceVM) -> Wait:
     reason = "ShutdownRequested"
     try:
         provider.request_shutdown(vm)
-    except GuestToolsNotRunning as exc:
+    except (GuestToolsNotRunning, PermissionDenied) as exc:
         reason, message = exc.reason, f"{exc}; the VM is switched off hard when the grace period is over"
     return Wait(
         POLL_SECONDS,

@@ -194,7 +194,12 @@ def _back_to_export(lost: list[str]) -> Outcome:
     return Advance(
         Phase.EXPORT,
         message,
-        Changes(conditions=[false(conditions.DISKS_EXPORTED, "ScratchLost", message)]),
+        Changes(
+            conditions=[
+                false(conditions.DISKS_EXPORTED, "ScratchLost", message),
+                false(conditions.DISKS_CONVERTED, "ScratchLost", message),
+            ]
+        ),
     )
 
 

@@ -165,7 +165,13 @@ class ImportReconciler:
     def _adopt(
         self, vmimport: VirtualMachineImport, status: Mapping[str, Any], bound: FilteringBoundLogger
     ) -> Result:
-        """Give an object of the old controller a status of ours."""
+        """Give an object of the old controller a status of ours.
+
+        That controller lets go of a VM's images only when it has seen the VM run; until then they would be
+        deleted with the import.
+        """
+        if status["phase"] in (Phase.SUCCEEDED, Phase.WAIT_FOR_VM):
+            cleanup.release_disks(self._context(vmimport, bound))
         self._write(vmimport, status)
         message = (conditions.find(status["conditions"], conditions.SUCCEEDED) or {}).get("message", "")
         self._events.event(dict(vmimport.raw), "Normal", "Adopted", message)
@@ -259,6 +265,7 @@ class ImportReconciler:
             raise
         except Exception as exc:  # noqa: BLE001  # as above
             return self._failed_restart(vmimport, exc, bound)
+        self._targets.release(vmimport.uid)
         self._write(vmimport, status_rules.restarted(vmimport, has_vm=has_vm))
         self._events.event(dict(vmimport.raw), "Normal", "Restarted", "the import starts again")
         bound.info("import restarted")

@@ -138,14 +138,16 @@ class SourceReconciler:
     def _tell(self, source: Source, after: dict[str, Any]) -> None:
         before = conditions.find(source.status.get("conditions") or (), conditions.READY) or {}
         now = conditions.find(after["conditions"], conditions.READY) or {}
-        if (before.get("status"), before.get("reason")) == (now["status"], now["reason"]):
-            return
+        news = (before.get("status"), before.get("reason")) != (now["status"], now["reason"])
+        edited = source.status.get("observedGeneration") != source.generation
         ready = now["status"] == TRUE
-        kind = "Normal" if ready else "Warning"
-        self._events.event(dict(source.raw), kind, now["reason"], now["message"])
-        if ready and source.insecure:
+        if ready and source.insecure and (news or edited):
             message = "certificates are not checked: insecureSkipTLSVerify is set"
             self._events.event(dict(source.raw), "Warning", "CertificateNotChecked", message)
+        if not news:
+            return
+        kind = "Normal" if ready else "Warning"
+        self._events.event(dict(source.raw), kind, now["reason"], now["message"])
         level = log.info if ready else log.warning
         level(
             "source verified" if ready else "source not ready",

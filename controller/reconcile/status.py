@@ -78,6 +78,8 @@ def next_status(vmimport: VirtualMachineImport, outcome: Outcome | Verdict, now:
         status["phaseStartTime"] = timestamp(now)
     if there in TERMINAL and here not in TERMINAL:
         status["completionTime"] = timestamp(now)
+    if there is Phase.EXPORT is not here:
+        status.pop("progress", None)  # what was read before, and is lost, does not count
     if there is Phase.INVALID:
         for name in DEBT:  # Preflight has put back what an earlier run had switched off
             status.pop(name, None)

@@ -24,12 +24,14 @@ from tests.lab.old_controller import FINISHED, UNDER_WAY
 from tests.lab.scene import Scene, import_path, vm_import, vmware_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 CREATED = "virtualMachineCreated"
+VM_MADE = ("virtualMachineRunning", CREATED)
+IMAGES = "/apis/harvesterhci.io/v1beta1/namespaces/default/virtualmachineimages"
 JOB_ACCOUNT = f"{chart.RELEASE}-crds"
 KINDS = ("virtualmachineimports", "vmwaresources", "openstacksources", "ovasources")
 
@@ -52,6 +54,7 @@ class Before:
         for word in (*FINISHED, *UNDER_WAY, CREATED):
             scene.add_guest_vm(name_of(word))
             self.leave(*old_controller.an_import(name_of(word), word))
+        self.leave_image(VM_MADE)
         gone, status = old_controller.an_import("old-deleted", "sourceReady")
         gone["spec"]["sourceCluster"]["name"] = "gone"
         self.leave(gone, status)
@@ -63,6 +66,21 @@ class Before:
         self._api.create(import_path("default", "").rstrip("/"), left)
         if status:
             self._api.merge(f"{import_path('default', left['metadata']['name'])}/status", {"status": status})
+
+    def leave_image(self, words: Iterable[str]) -> None:
+        """Store the image that all imports name, as owned by those at some words: it lets go of it late."""
+        owners = []
+        for word in words:
+            owner = self._api.get(import_path("default", name_of(word)))
+            reference = {field: owner["metadata"][field] for field in ("name", "uid")}
+            owners.append({"apiVersion": owner["apiVersion"], "kind": owner["kind"], **reference})
+        image = {
+            "apiVersion": "harvesterhci.io/v1beta1",
+            "kind": "VirtualMachineImage",
+            "metadata": {"name": "image-abcde", "namespace": "default", "ownerReferences": owners},
+            "spec": {"displayName": "old", "sourceType": "download", "url": "http://127.0.0.1:9/disk-0.img"},
+        }
+        self._api.create(IMAGES, image)
 
     def objects(self) -> dict[str, dict[str, Any]]:
         """Return all sources and imports, as they are stored; without who has written which field."""
@@ -196,3 +214,6 @@ def test_what_was_being_deleted_goes_and_so_does_all_the_rest(scene: Scene) -> N
         scene.wait_for_phase(name_of(word), "Succeeded", "Invalid", "Failed")
     scene.control_plane.kubectl("delete", "virtualmachineimports", "--all", "--timeout=60s")
     assert scene.control_plane.kubectl("get", "virtualmachineimports", "-o", "name") == ""
+    image = scene.control_plane.api.get(f"{IMAGES}/image-abcde")["metadata"]
+    assert "ownerReferences" not in image, "the disks of a VM do not go with its import"
+    assert "deletionTimestamp" not in image

@@ -253,3 +253,11 @@ def test_an_object_of_the_old_controller_is_adopted_in_each_of_its_states(
 def test_an_import_of_our_own_or_a_new_one_is_not_adopted() -> None:
     assert adopted(an_import(), NOON) is None
     assert adopted(an_import(status={"phase": "Export", "importStatus": "sourceReady"}), NOON) is None
+
+
+def test_progress_begins_anew_when_disks_have_to_be_read_again() -> None:
+    vmimport = an_import(status={"phase": "Convert", "progress": {"percent": 100}})
+    status = next_status(vmimport, Advance(Phase.EXPORT, "scratch has lost a disk"), NOON)
+    assert "progress" not in status
+    reading = Wait(10, "Exporting", "", Changes(progress=Progress(1, 100)))
+    assert next_status(an_import(status=status), reading, LATER)["progress"]["percent"] == 1
