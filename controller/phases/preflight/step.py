@@ -33,8 +33,8 @@ def run(ctx: Context) -> Outcome:
     """
     if ctx.vmimport.reads != ctx.vmimport.wanted:
         source_power.give_back(ctx)
-        message = "another machine is to be imported now; the one before is as it was"
-        return Wait(0, "SourceChanged", message, Changes(fields=dict.fromkeys(source_power.DEBT)))
+        message = "another VM is to be imported now; the one before is as it was"
+        return Wait(0, "AnotherVMWanted", message, Changes(fields=dict.fromkeys(source_power.DEBT)))
     try:
         return _examine(ctx)
     except Exception as exc:
