@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.lab import crds, toolchain
 from tests.lab.chart import CHART
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.lab.openstack.tenant import Tenant
+
+# A busy machine is no reason for a property to fail; pytest's own timeout ends what hangs.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 CLOUD_TEST_SECONDS = 400  # the cloud starts in 25 s on two idle cores; this is for busy ones
 PROGRAMS_OF_FIXTURE = {
