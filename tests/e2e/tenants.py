@@ -14,6 +14,7 @@ from tests.lab.vcenter_model import VM, Disk
 
 PATH = f"/apis/{API_VERSION}/namespaces"
 SECONDS = 40
+SLOWLY = 50_000  # bytes of a disk per second: 20 s, longer than any test does something in the middle
 
 
 def ready(
@@ -34,9 +35,9 @@ def wait_for_reason(scene: Scene, namespace: str, reason: str, **which: str) -> 
 
 
 def slow_import(scene: Scene, tenant: str) -> None:
-    """Start an import whose export lasts some seconds, and return when it is in the middle of it."""
+    """Start an import whose export lasts until faults are cleared, and return in the middle of it."""
     scene.add_guest_vm(tenant)
-    scene.vcenter.fault("slow", vm=tenant, bytes_per_second=400_000, count=-1)
+    scene.vcenter.fault("slow", vm=tenant, bytes_per_second=SLOWLY, count=-1)
     spec: dict[str, Any] = {"networkMapping": [], "targetRunStrategy": "Halted"}
     scene.control_plane.apply([vm_import(tenant, "slow", tenant, **spec)])
     scene.wait_for_phase("slow", "Export", namespace=tenant)
@@ -84,9 +85,9 @@ class Tenancy:
         self.scene.control_plane.apply([vm_import(self.namespace, name, name, **wanted)])
 
     def start_slowly(self, name: str) -> None:
-        """Make a VM, start its import, and return in the middle of its export."""
+        """Make a VM, start its import, and return in the middle of its export; it lasts till faults end."""
         self.add_vm(name)
-        self.vcenter.fault("slow", vm=name, bytes_per_second=300_000, count=-1)
+        self.vcenter.fault("slow", vm=name, bytes_per_second=SLOWLY, count=-1)
         self.start(name)
         wait_until(
             lambda: self.status(name).get("progress", {}).get("percent", 0) > 0,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.api import names
-from tests.e2e.tenants import SECONDS, Tenancy, wait_for_reason
+from tests.e2e.tenants import SECONDS, SLOWLY, Tenancy, wait_for_reason
 from tests.lab.processes import wait_until
 from tests.lab.scene import PORT_GROUP, Scene, import_path, vmware_source
 from tests.lab.vcenter import VCenter
@@ -92,7 +92,7 @@ def test_a_machine_that_was_off_before_is_not_switched_on_for_what_an_earlier_ru
 ) -> None:
     tenancy.start_slowly("web")
     tenancy.add_vm("cold", power_state="off")
-    tenancy.vcenter.fault("slow", vm="cold", bytes_per_second=300_000, count=-1)
+    tenancy.vcenter.fault("slow", vm="cold", bytes_per_second=SLOWLY, count=-1)
     edit(tenancy, "web", {"virtualMachineName": "cold"})
     start_again(tenancy, "web")
     wait_until(

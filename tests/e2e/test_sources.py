@@ -112,6 +112,12 @@ def test_a_certificate_without_a_known_authority_is_pinned_and_another_is_refuse
     wait_for_reason(scene, tenant, "Verified")
 
 
+def wait_for_logins(scene: Scene, more_than: int) -> None:
+    wait_until(
+        lambda: scene.vcenter.state().logins > more_than, what="another login", timeout_seconds=SECONDS
+    )
+
+
 def test_a_password_changed_in_the_middle_of_an_import_does_not_interrupt_it(
     scene: Scene, tenant: str
 ) -> None:
@@ -119,11 +125,13 @@ def test_a_password_changed_in_the_middle_of_an_import_does_not_interrupt_it(
     scene.control_plane.apply([secret, source])
     wait_for_reason(scene, tenant, "Verified")
     slow_import(scene, tenant)
-    old = scene.vcenter.password
+    old, logins = scene.vcenter.password, scene.vcenter.state().logins
     try:
         scene.vcenter.set_credentials(scene.vcenter.username, "new-password")
         secret["stringData"]["password"] = "new-password"  # noqa: S105
         scene.control_plane.apply([secret])
+        wait_for_logins(scene, logins)  # with the new one, by whoever verifies the source
+        scene.vcenter.clear_faults()
         status = scene.wait_for_phase("slow", "Succeeded", "Failed", namespace=tenant)
     finally:
         scene.vcenter.set_credentials(scene.vcenter.username, old)
