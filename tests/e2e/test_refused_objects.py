@@ -12,7 +12,7 @@ from tests.lab.kube_api import ApiError
 from tests.lab.processes import wait_until
 from tests.lab.scene import Scene
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 IMAGES = "/apis/harvesterhci.io/v1beta1/namespaces/{}/virtualmachineimages"
@@ -97,6 +97,7 @@ def policy_against(group: str, plural: str, namespace: str) -> tuple[dict[str, A
 def test_a_volume_or_vm_that_is_refused_waits_with_its_disks_kept(tenancy: Tenancy) -> None:
     tenancy.add_vm("web")
     tenancy.start("web")
+    tenancy.scene.wait_for_phase("web", "VMCreate", "Failed", namespace=tenancy.namespace)
     assert "only on Mondays" in tenancy.wait_for("web", "VirtualMachineRefused")["message"]
     images = tenancy.scene.control_plane.api.items(IMAGES.format(tenancy.namespace))
     assert len(images) == 2

@@ -14,7 +14,7 @@ from tests.lab.scene import PORT_GROUP, Scene, import_path, vmware_source
 from tests.lab.vcenter import VCenter
 from tests.lab.vcenter_model import Disk
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 VMS = "/apis/kubevirt.io/v1/namespaces"
 
@@ -43,6 +43,10 @@ def edit(tenancy: Tenancy, name: str, spec: dict[str, Any]) -> None:
 def start_again(tenancy: Tenancy, name: str) -> None:
     path = f"{import_path(tenancy.namespace, name)}/status"
     tenancy.scene.control_plane.api.merge(path, {"status": {"importStatus": ""}})
+
+
+def reach(tenancy: Tenancy, name: str, phase: str) -> None:
+    tenancy.scene.wait_for_phase(name, phase, namespace=tenancy.namespace)
 
 
 def power(tenancy: Tenancy, name: str) -> str:
@@ -135,11 +139,7 @@ def test_a_restart_leaves_the_source_off_when_its_successor_exists(tenancy: Tena
     tenancy.start("web")
     assert tenancy.ended("web")["phase"] == "Succeeded"
     start_again(tenancy, "web")
-    wait_until(
-        lambda: tenancy.status("web").get("phase") == "Invalid",
-        what="the second run to find the name taken",
-        timeout_seconds=SECONDS,
-    )
+    reach(tenancy, "web", "Invalid")
     assert power(tenancy, "web") == "poweredOff"
 
 
@@ -147,11 +147,7 @@ def test_deleting_an_import_whose_vm_is_refused_gives_the_source_its_power_back(
     tenancy.add_vm("web")
     tenancy.scene.control_plane.apply([refusing_quota(tenancy.namespace)])
     tenancy.start("web", skipPreflightChecks=True)
-    wait_until(
-        lambda: tenancy.status("web").get("phase") == "VMCreate",
-        what="the import to wait for a VM that is refused",
-        timeout_seconds=SECONDS,
-    )
+    reach(tenancy, "web", "VMCreate")
     delete(tenancy, "web")
     assert power(tenancy, "web") == "poweredOn"
 
@@ -195,11 +191,7 @@ def test_volumes_that_outlive_their_vm_are_not_cleaned_up_after_it(tenancy: Tena
     guest = tenancy.scene.guest
     tenancy.add_vm("web", disks=[Disk(guest.data_size, guest.data_vmdk)])  # it does not boot
     tenancy.start("web", targetRunStrategy="RerunOnFailure")
-    wait_until(
-        lambda: tenancy.status("web").get("phase") == "WaitForVM",
-        what="the VM to be there",
-        timeout_seconds=SECONDS,
-    )
+    reach(tenancy, "web", "WaitForVM")
     api = tenancy.scene.control_plane.api
     api.delete(f"{VMS}/{tenancy.namespace}/virtualmachines/web")
     assert tenancy.ended("web")["phase"] == "Failed"
