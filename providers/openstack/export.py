@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 _FIRST_LOOK, _LAST_LOOK = 1.0, 10.0  # seconds between two looks: a quarter of the time that it takes already
 _REMOVAL_LOOK = 2.0
 _UPLOADING = frozenset({"queued", "saving", "uploading", "importing"})
-_DELETABLE = frozenset(
-    {"available", "error", "error_deleting", "in-use", "error_restoring", "error_extending"}
-)
+_DELETABLE = frozenset({"available", "error", "error_deleting"})
 
 
 @dataclass(frozen=True, slots=True)
