@@ -59,6 +59,7 @@ def _measure(folder: Path, disks: Sequence[Disk], kind: str) -> list[Figure]:
     beside += f"median of {RUNS}"
     return [
         Figure(f"ova: {kind} data", median(ours, "wall"), median(theirs, "wall"), "s", beside),
+        Figure(f"ova: {kind} data, CPU", median(ours, "cpu"), median(theirs, "cpu"), "s", beside),
         Figure(f"ova: {kind} data, written", mib(ours, "written"), mib(theirs, "written"), "MiB", beside),
         Figure(
             f"ova: {kind} data, peak scratch", mib(ours, "scratch"), mib(theirs, "scratch"), "MiB", beside
