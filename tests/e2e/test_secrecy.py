@@ -9,7 +9,7 @@ import pytest
 from tests.lab.processes import wait_until
 from tests.lab.scene import Scene, vm_import
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 SECONDS = 60
 

@@ -27,6 +27,15 @@ def test_the_page_of_fields_is_that_of_the_crds() -> None:
     assert fields.PAGE.read_text() == fields.render(), "`make docs` writes it anew"
 
 
+def test_every_field_is_described() -> None:
+    bare = [
+        line
+        for line in fields.PAGE.read_text().splitlines()
+        if line.startswith("| `") and line.endswith("|  |")
+    ]
+    assert bare == [], "describe it in manifests/crds"
+
+
 def test_every_finding_has_a_remedy_and_says_what_it_is() -> None:
     found = source.collect()
     for name, finding in found.findings.items():
