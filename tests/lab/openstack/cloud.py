@@ -155,30 +155,26 @@ class OpenStackCloud:
         try:
             # Storage that the scheduler has not heard of is "No valid backend".
             pools = admin.get("volumev3", "/scheduler-stats/get_pools")["pools"]
-            reporting = [*self._services("compute"), *self._services("volumev3")]
+            compute = admin.get("compute", "/os-services")["services"]
+            storage = admin.get("volumev3", "/os-services")["services"]
             hypervisors = admin.get("compute", "/os-hypervisors")["hypervisors"]
             admin.get("image", "/v2/images?limit=1")
             admin.get("network", "/v2.0/agents")
         except ApiError:
             return False
-        up = [entry["state"] == "up" for entry in reporting]
+        up = [entry["state"] == "up" for entry in (*compute, *storage)]
         return bool(pools) and bool(hypervisors) and len(up) == UP and all(up)
 
-    def _reports(self) -> dict[str, str]:
-        """Return when each service that reports to a database did so last."""
-        entries = [*self._services("compute"), *self._services("volumev3")]
-        return {entry["binary"]: entry["updated_at"] for entry in entries}
+    def _reports(self) -> dict[str, int]:
+        """Return how often each service that reports to a database has done so."""
+        tables = ("nova.services", "cinder.services")
+        rows = self.sql(" UNION ".join(f"SELECT `binary`, report_count FROM {table}" for table in tables))  # noqa: S608
+        return {name: int(count) for name, count in (row.split("\t") for row in rows.splitlines())}
 
-    def _have_reported_since(self, before: Mapping[str, str], names: Sequence[str]) -> bool:
+    def _have_reported_since(self, before: Mapping[str, int], names: Sequence[str]) -> bool:
         """Tell whether those of the named services that report at all have done so again."""
-        try:
-            now = self._reports()
-        except ApiError:
-            return False
+        now = self._reports()
         return all(now[name] != before[name] for name in names if name in before)
-
-    def _services(self, kind: Service) -> list[dict[str, str]]:
-        return list(self.admin.get(kind, "/os-services")["services"])
 
     def new_tenant(self, name: str) -> Tenant:
         """Make a project with a user of the same name."""
