@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 END_SECONDS = 30
 POLL_SECONDS = 0.3  # every call costs several services work, and they have enough while they start
-START_SECONDS = 240  # measured: 25 s on two idle cores
+START_SECONDS = 300  # about 30 s on two idle cores; 190 s were seen with forty programs waiting for them
 UP = 5  # compute, conductor, scheduler; volume, scheduler: these report to a database
 STOP_SECONDS_FILE = "stop-seconds"  # as `drivers/lab_compute.py` says
 EXTERNAL_NETWORK = "public"
@@ -40,7 +40,7 @@ FLAVORS = (  # disk 0: as long as the image
 class OpenStackCloud:
     """Keystone, Glance, Cinder, Nova, Placement and Neutron on free ports of 127.0.0.1, inside a `with`.
 
-    It starts in about 25 seconds from databases in the cache (`template`), several run side by side, and
+    It starts in half a minute (two idle cores) from databases in the cache (`template`), several run side by side, and
     nothing of it outlives the block or the process. Needs no privileges once its packages are installed.
 
     Attributes:
