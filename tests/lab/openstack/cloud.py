@@ -40,8 +40,9 @@ FLAVORS = (  # disk 0: as long as the image
 class OpenStackCloud:
     """Keystone, Glance, Cinder, Nova, Placement and Neutron on free ports of 127.0.0.1, inside a `with`.
 
-    It starts in half a minute (two idle cores) from databases in the cache (`template`), several run side by side, and
-    nothing of it outlives the block or the process. Needs no privileges once its packages are installed.
+    It starts in half a minute (two idle cores) from databases in the cache (`template`), several run side by
+    side, and nothing of it outlives the block or the process. No privileges are needed once its packages are
+    installed.
 
     Attributes:
         admin: The administrator's access, for what tenants may not do.
