@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.handbook import fields, reasons, source
+from tests.lab.controller import our_crds
 from tests.lab.monitoring import alert_rules
 
 ROOT = source.ROOT
@@ -34,6 +36,22 @@ def test_every_field_is_described() -> None:
         if line.startswith("| `") and line.endswith("|  |")
     ]
     assert bare == [], "describe it in manifests/crds"
+
+
+def test_no_word_of_a_description_became_a_key_of_the_schema() -> None:
+    """In YAML's flow style a comma ends a text that is not quoted."""
+
+    def empty(node: Any, path: str) -> list[str]:
+        children = (
+            node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        )
+        return [
+            found
+            for key, value in children
+            for found in ([f"{path}.{key}"] if value is None else empty(value, f"{path}.{key}"))
+        ]
+
+    assert [path for crd in our_crds() for path in empty(crd, crd["metadata"]["name"])] == []
 
 
 def test_every_finding_has_a_remedy_and_says_what_it_is() -> None:
