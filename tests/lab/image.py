@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 SUITE, MIRROR = "bookworm", "http://deb.debian.org/debian"
 BASE = f"localhost/debian:{SUITE}"
 PAUSE = "localhost/pause:1"
+PAUSE_ENTRYPOINT = '["/usr/bin/sleep", "infinity"]'  # a whole path: the image has no PATH
 REPOSITORY, TAG = "localhost/harvester-vm-import-controller", "test"
 CONTEXT = ("Dockerfile", "requirements.lock", "pyproject.toml", "controller", "providers", "converters")
 MACHINE_TRUST = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -58,12 +59,12 @@ def pause_archive() -> Path:
     Raises:
         LabError: it cannot be built.
     """
-    path = _home() / "pause.tar"
+    path = _home() / f"pause-{hashlib.sha256(PAUSE_ENTRYPOINT.encode()).hexdigest()[:16]}.tar"
     with locked("image"):
         if not path.exists():
             _ensure_base()
             container = _buildah("from", "--pull-never", BASE).strip()
-            _buildah("config", "--entrypoint", '["/usr/bin/sleep", "infinity"]', container)
+            _buildah("config", "--entrypoint", PAUSE_ENTRYPOINT, container)
             _buildah("commit", "--quiet", "--rm", container, PAUSE)
             _push(PAUSE, path)
     return path
