@@ -23,6 +23,8 @@ from controller.errors import ReferenceNotPermitted, SecretNotFound, SourceNotFo
 from controller.fence import Guard, GuardedProvider
 from controller.kube.client import KubeClient
 from controller.kube.errors import NotFound
+from controller.patience import PatientProvider
+from controller.runtime.clock import Clock, SystemClock
 from controller.scratch import Scratch, ScratchError
 from providers import registry
 from providers.base import Provider, SourceConfig, SourceKind, TLSPolicy
@@ -62,6 +64,7 @@ class Connections:
         allow_cross_namespace: bool,
         scratch: Scratch | None = None,
         guard: Guard | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """Connect to nothing yet.
 
@@ -70,10 +73,12 @@ class Connections:
             allow_cross_namespace: Do without the consent of those in other namespaces.
             scratch: Where it is noted what is open at sources, so that the next process can end it.
             guard: Called before every deed at a source; see `controller.fence`.
+            clock: Says how long a source that does not answer is spared; see `controller.patience`.
         """
         self._kube = kube
         self._scratch = scratch
         self._guard = guard
+        self._clock = clock or SystemClock()
         self._allow_cross_namespace = allow_cross_namespace
         self._lock = threading.Lock()
         self._current: dict[str, _Connection] = {}
@@ -183,7 +188,7 @@ class Connections:
             if current and current.identity == identity:
                 current.users |= {user} if user else set()
                 return current
-            provider = registry.connect(config)
+            provider: Provider = PatientProvider(registry.connect(config), self._clock)
             fresh = _Connection(identity, GuardedProvider(provider, self._guard) if self._guard else provider)
             fresh.users |= {user} if user else set()
             self._current[key] = fresh

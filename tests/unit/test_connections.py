@@ -7,6 +7,7 @@ import pytest
 
 from controller.api.types import Source
 from controller.connections import Connections
+from controller.patience import PatientProvider
 from providers.base import SourceConfig
 from providers.errors import AuthenticationFailed, CertificateChanged, Unreachable
 
@@ -52,7 +53,9 @@ def connections(kube: FakeKube, monkeypatch: pytest.MonkeyPatch) -> Connections:
 
 def connect(connections: Connections, *, user: str | None = None, pin: str = "aa") -> FakeProvider:
     source = Source.from_object({**SOURCE, "status": {"tlsFingerprint": pin}})
-    provider = connections.provider(source, user=user)
+    patient = connections.provider(source, user=user)
+    assert isinstance(patient, PatientProvider)
+    provider = patient._provider
     assert isinstance(provider, FakeProvider)
     return provider
 
