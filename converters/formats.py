@@ -1,7 +1,8 @@
 """Names of disk formats and the marks by which their files are known. Nothing here reads a file.
 
 A format is declared by the source and never guessed from content: a guest can write any header into its raw
-disk. The marks serve to refuse what does not even begin like what it was declared as.
+disk. The marks serve to refuse what does not even begin like what it was declared as, and raw images that
+those who read them after us, and guess, would take for something else.
 """
 
 from __future__ import annotations
@@ -38,3 +39,15 @@ def begins_like(head: bytes, declared: DiskFormat) -> bool:
     offset, mark = _MARKS.get(declared, (0, b""))
     found = head[offset : offset + len(mark)]
     return mark.startswith(found) if len(head) < HEAD_BYTES else found == mark
+
+
+def looks_like(head: bytes) -> DiskFormat | None:
+    """Return the format that a reader who guesses would take a raw image for, by its first `HEAD_BYTES`.
+
+    Longhorn and CDI ask `qemu-img` or look for marks by themselves, and then read what the header says: other
+    bytes than the guest's, or files of the node that it names (as in CVE-2024-32498 of OpenStack).
+    """
+    for known, (offset, mark) in _MARKS.items():
+        if head[offset : offset + len(mark)] == mark:
+            return known
+    return None

@@ -15,9 +15,11 @@ from converters.errors import (
     ScratchFailed,
     SizeMismatch,
     TruncatedImage,
+    UnsupportedFormat,
     scratch_errors,
 )
 from converters.fileio import pread_exactly, pwritev_all
+from converters.formats import HEAD_BYTES, looks_like
 from converters.sink import SECTOR_BYTES, Buffer, Progress, Sink
 from converters.writeback import Writeback
 
@@ -115,6 +117,9 @@ class SparseRawFile:
         """Make the image durable and return its digest, `sparse-sha256-64k:<hex>`. No write may follow.
 
         What was never written reads as zeros.
+
+        Raises:
+            UnsupportedFormat: whoever reads the image next might take it for one of another format.
         """
         if self._failed:
             raise ScratchFailed(f"{self._path.name} is incomplete: a write failed")
@@ -130,6 +135,12 @@ class SparseRawFile:
                         block, [pread_exactly(self._fd, self._block_length(block), block * BLOCK_BYTES)]
                     )
                 digest = self._table.digest(self._size_bytes)
+            disguise = looks_like(os.pread(self._fd, HEAD_BYTES, 0))
+            if disguise is not None:
+                raise UnsupportedFormat(
+                    f"the disk's own first bytes are those of a {disguise} image: Harvester would read what "
+                    "that header says instead of the disk"
+                )
             self._writeback.finish()
         return digest
 
