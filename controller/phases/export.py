@@ -169,6 +169,11 @@ def _jobs(ctx: Context, provider: Provider, vm: SourceVM) -> list[DiskJob]:
                 open=functools.partial(provider.open_disk, vm, disk, ctx.vmimport.export_id),
                 expected_bytes=min(disk.allocated_bytes or 0, disk.size_bytes),
                 source_bytes_per_second=source.max_bytes_per_second,
+                log_context={
+                    "namespace": ctx.vmimport.namespace,
+                    "name": ctx.vmimport.name,
+                    "phase": Phase.EXPORT.value,
+                },
             )
         )
     return jobs

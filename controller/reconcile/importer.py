@@ -94,7 +94,13 @@ class ImportReconciler:
             return Result() if self._vanished(key) else Result(_RESTART_POLL_SECONDS)
         if not self._hold(vmimport):
             return Result(_RESTART_POLL_SECONDS)
-        bound = log.bind(namespace=namespace, name=name, uid=vmimport.uid, phase=str(vmimport.phase))
+        bound: FilteringBoundLogger = log
+        structlog.contextvars.bind_contextvars(  # for all lines of this pass, the worker's own too
+            namespace=namespace,
+            name=name,
+            uid=vmimport.uid,
+            phase=status_rules.stored_phase(vmimport).value,
+        )
         if vmimport.deleting:
             return self._delete(vmimport, bound)
         untouched = status_rules.stored_phase(vmimport) in (Phase.PREFLIGHT, Phase.INVALID)

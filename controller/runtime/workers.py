@@ -46,7 +46,8 @@ class WorkerPool:
     an exception brings the key back after the limiter's delay (at the latest after `retry_within` seconds if
     it has such an attribute: what failed then was not the key's fault) and leaves one line in the log (a
     warning without a traceback when the exception has `retryable = True`: such failures are expected); the
-    key is given back either way. A worker ends when the queue is shut down, and never otherwise.
+    key is given back either way. What a reconcile binds to the log's context stays for the lines of its key.
+    A worker ends when the queue is shut down, and never otherwise.
     """
 
     def __init__(
@@ -119,18 +120,19 @@ class WorkerPool:
                     self._process(key)
 
     def _process(self, key: str) -> None:
-        with structlog.contextvars.bound_contextvars(controller=self._name, key=key):
-            try:
-                after = self._reconcile(key).requeue_after
-            except BaseException as exc:  # noqa: BLE001  # a worker lives on, whatever a reconcile does
-                self._queue.add_rate_limited(key, getattr(exc, "retry_within", math.inf))
-                self._log_failure(key, exc)
-            else:
-                self._queue.forget(key)
-                if after is not None:
-                    self._queue.add_after(key, after)
-            finally:
-                self._queue.done(key)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(controller=self._name, key=key)
+        try:
+            after = self._reconcile(key).requeue_after
+        except BaseException as exc:  # noqa: BLE001  # a worker lives on, whatever a reconcile does
+            self._queue.add_rate_limited(key, getattr(exc, "retry_within", math.inf))
+            self._log_failure(key, exc)
+        else:
+            self._queue.forget(key)
+            if after is not None:
+                self._queue.add_after(key, after)
+        finally:
+            self._queue.done(key)
 
     def _log_failure(self, key: str, exc: BaseException) -> None:
         failures = self._queue.num_requeues(key)

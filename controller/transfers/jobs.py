@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from providers.base import DiskStream
@@ -36,6 +36,7 @@ class DiskJob:
         expected_bytes: What the image will take on the scratch volume, about; 0 where nobody knows.
         source_bytes_per_second: How fast the source may be read, over all its disks; the job that was started
             last tells. `None` for as fast as it gives.
+        log_context: What the lines of its log carry besides the import's UID and the disk's index.
     """
 
     import_uid: str
@@ -46,6 +47,7 @@ class DiskJob:
     open: Callable[[], DiskStream]
     expected_bytes: int = 0
     source_bytes_per_second: int | None = None
+    log_context: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,6 +299,7 @@ class TransferPool:
     def _work(self, run: Run) -> None:
         """Run one job to its end; the target of its thread."""
         job = run.job
+        structlog.contextvars.bind_contextvars(**job.log_context)  # of this thread, which has no other job
         log = _log.bind(uid=job.import_uid, disk=job.disk_index)
         started = self._clock.monotonic()
         if not run.preparing:

@@ -7,7 +7,7 @@ import functools
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -50,7 +50,7 @@ def reader(scratch: Path, disk: Disk, sources: list[str]) -> subprocess.Popen[st
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def job(disk: Disk, source: str, index: int = 0, **more: int) -> DiskJob:
+def job(disk: Disk, source: str, index: int = 0, **more: Any) -> DiskJob:
     return DiskJob(UID, index, disk.size_bytes, "web", 9, functools.partial(open_source, source), **more)
 
 

@@ -204,3 +204,21 @@ def test_shutting_down_finishes_what_is_in_work_leaves_the_rest_and_says_whether
 
 def test_a_pool_that_was_never_started_shuts_down(queue: WorkQueue) -> None:
     assert WorkerPool("imports", queue, lambda _: Result(), 2).shut_down(1.0)
+
+
+def test_what_a_reconcile_binds_to_the_log_stays_for_the_lines_of_its_key_and_no_other(
+    queue: WorkQueue, pool: Callable[..., WorkerPool]
+) -> None:
+    def reconcile(key: str) -> Result:
+        if key == "ns/told":
+            structlog.contextvars.bind_contextvars(uid="7f3c")
+        raise ExpectedError
+
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
+        pool(reconcile, 1)
+        queue.add("ns/told")
+        queue.add("ns/other")
+        eventually(lambda: {line["key"] for line in logs} == {"ns/told", "ns/other"})
+        queue.shut_down()
+    assert {line.get("uid") for line in logs if line["key"] == "ns/told"} == {"7f3c"}
+    assert {line.get("uid") for line in logs if line["key"] == "ns/other"} == {None}

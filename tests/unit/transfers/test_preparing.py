@@ -130,7 +130,13 @@ class Cloud:
 def context(transfers: TransferPool, scratch: Scratch, cloud: Cloud) -> Any:
     disk = SourceDisk(key="vda", name="disk", size_bytes=SIZE)
     return SimpleNamespace(
-        vmimport=SimpleNamespace(uid="a", export_id="a-1", disks=[{"sourceDisk": "vda", "diskSize": SIZE}]),
+        vmimport=SimpleNamespace(
+            namespace="default",
+            name="a",
+            uid="a",
+            export_id="a-1",
+            disks=[{"sourceDisk": "vda", "diskSize": SIZE}],
+        ),
         source_vm=lambda: SimpleNamespace(disks=[disk]),
         source=lambda: SimpleNamespace(key="cloud", max_transfers=None, max_bytes_per_second=None),
         provider=lambda: cloud,

@@ -183,7 +183,7 @@ def context(transfers: TransferPool, scratch: Scratch, source: Source) -> Any:
     disk = SourceDisk(key="scsi0:0", name="disk", size_bytes=SIZE, allocated_bytes=SIZE)
     entry = {"sourceDisk": disk.key, "diskSize": SIZE}
     return SimpleNamespace(
-        vmimport=SimpleNamespace(uid="a", export_id="a-1", disks=[entry]),
+        vmimport=SimpleNamespace(namespace="default", name="a", uid="a", export_id="a-1", disks=[entry]),
         source_vm=lambda: SimpleNamespace(disks=[disk]),
         source=lambda: SimpleNamespace(key="vc", max_transfers=None, max_bytes_per_second=None),
         provider=lambda: SimpleNamespace(
