@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,14 +20,19 @@ from tests.lab.vcenter_model import Disk
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.lab.openstack.cloud import OpenStackCloud
+
 NAME = "guest"
+GIB = 1 << 30
 STALL_AFTER = 300_000  # bytes; less than either disk has
 
 
-@pytest.fixture(params=["vmware", "ova"])
-def subject(request: pytest.FixtureRequest, vmware: Subject, ova: Subject) -> Iterator[Subject]:
+@pytest.fixture(params=["vmware", "ova", "openstack"])
+def subject(
+    request: pytest.FixtureRequest, vmware: Subject, ova: Subject, openstack: Subject
+) -> Iterator[Subject]:
     """Each provider's lab, without trouble."""
-    chosen = {"vmware": vmware, "ova": ova}[request.param]
+    chosen = {"vmware": vmware, "ova": ova, "openstack": openstack}[request.param]
     yield chosen
     chosen.mend()
 
@@ -87,6 +95,40 @@ def ova(ova_server: OvaServer, guest: Guest) -> Subject:
         stall=lambda: setattr(manners, "stall_after", STALL_AFTER),
         mend=lambda: setattr(manners, "stall_after", None),
     )
+
+
+@pytest.fixture(scope="module")
+def openstack(
+    cloud: OpenStackCloud, guest: Guest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Subject]:
+    """A server that was made of an image, with a volume, which is a whole GiB."""
+    volume = tmp_path_factory.mktemp("volume") / "data.img"
+    shutil.copy(guest.data_raw, volume)
+    os.truncate(volume, GIB)
+    with closing(cloud.new_tenant("contract")) as tenant:
+        server = tenant.boot_from_image(NAME, guest.boot_raw, data=[guest.data_raw])
+        tenant.act(server.id, "os-stop")
+        tenant.wait_for_server(server.id, "SHUTOFF")
+        images = cloud.gateways["image"]
+        yield Subject(
+            config=SourceConfig(
+                SourceKind.OPENSTACK,
+                cloud.tls_auth_url,
+                {
+                    "username": tenant.username,
+                    "password": tenant.password,
+                    "project_name": tenant.project,
+                    "domain_name": tenant.domain,
+                },
+                TLSPolicy(ca_pem=cloud.ca_pem),
+                {"region": cloud.tls_region},
+            ),
+            nowhere="https://127.0.0.1:1/v3",
+            vm_name=NAME,
+            contents=(guest.boot_raw, volume),
+            stall=lambda: images.order("silence", verb="GET", path="/file$", after_bytes=STALL_AFTER),
+            mend=images.clear,
+        )
 
 
 def _with_another_system(descriptor: Content) -> bytes:

@@ -27,7 +27,7 @@ class Subject:
     nowhere: str
     vm_name: str
     contents: tuple[Path, ...]
-    stall: Callable[[], None]
+    stall: Callable[[], object]
     mend: Callable[[], None]
 
     def connect(self) -> Provider:

@@ -53,7 +53,7 @@ def persistently(action: Callable[[], T]) -> T:
         except ProviderError as exc:
             if not exc.retryable:
                 raise
-            pause.wait(0.02)
+            pause.wait(min(getattr(exc, "retry_after", 0.02), 1.0))
     raise AssertionError("it never came to an end")
 
 

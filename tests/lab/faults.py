@@ -25,8 +25,8 @@ class Fault:
     Attributes:
         action: `answer` (with `status`, the server is not asked), `delay`, `drop` (the connection, before the
             server is asked), `lose` (the connection, after the server has acted), `cut` (a watch, in the
-            middle of its next line; another answer, after `after_bytes` of its body), `silence` (a watch:
-            nothing comes any more, and it stays open).
+            middle of its next line; another answer, after `after_bytes` of its body), `silence` (a watch, or
+            another answer after `after_bytes`: nothing comes any more, and it stays open).
         verb: `WATCH` or the HTTP method; empty means any but WATCH.
         path: Regular expression that the path has to contain.
         status: See `action`.

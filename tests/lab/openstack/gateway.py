@@ -139,7 +139,7 @@ class _Relay(BaseHTTPRequestHandler):
     def _handle(self, verb: str, upstream: http.client.HTTPConnection) -> None:
         if delay := self.book.take(verb, self.path, "delay"):
             threading.Event().wait(delay.seconds)
-        fault = self.book.take(verb, self.path, "answer", "drop", "lose", "cut")
+        fault = self.book.take(verb, self.path, "answer", "drop", "lose", "cut", "silence")
         if fault and fault.action == "drop":
             self.book.note(verb, self.path, 0)
             self._break()
@@ -166,7 +166,7 @@ class _Relay(BaseHTTPRequestHandler):
             answer.read()
             self._break()
             return
-        self._answer(answer, fault.after_bytes if fault else None)
+        self._answer(answer, fault)
 
     def _body(self) -> Iterator[bytes]:
         """Yield the request's body as it comes."""
@@ -184,7 +184,7 @@ class _Relay(BaseHTTPRequestHandler):
             left -= len(data)
             yield data
 
-    def _answer(self, answer: http.client.HTTPResponse, cut_after: int | None) -> None:
+    def _answer(self, answer: http.client.HTTPResponse, fault: Fault | None) -> None:
         self.send_response_only(answer.status, answer.reason)
         for name, value in answer.getheaders():
             if name.lower() not in HOP_BY_HOP:
@@ -199,8 +199,10 @@ class _Relay(BaseHTTPRequestHandler):
         self.end_headers()
         sent = 0
         while not bodiless and (data := answer.read1(READ_BYTES)):
-            if cut_after is not None and sent + len(data) >= cut_after:
-                self._send(data[: cut_after - sent], chunked=chunked)
+            if fault is not None and sent + len(data) >= fault.after_bytes:
+                self._send(data[: fault.after_bytes - sent], chunked=chunked)
+                if fault.action == "silence":
+                    self.rfile.read(1)  # until the client has had enough
                 self._break()
                 return
             self._send(data, chunked=chunked)
