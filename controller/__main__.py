@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import os
 import signal
 import sys
-import threading
 
 import structlog
 
@@ -17,6 +18,30 @@ from controller.kube.errors import NotConfigured
 log = structlog.get_logger(__name__)
 
 
+class StopBell:
+    """Ends the wait of the main thread, by a byte in a pipe: at SIGTERM and SIGINT, or from any thread.
+
+    An event will not do: a handler that sets it may meet the lock that its own thread holds, and a signal
+    that comes while SIGUSR1's dump is being written does not end a wait that the kernel begins again.
+    """
+
+    def __init__(self) -> None:
+        self._heard, self._rung = os.pipe()
+        os.set_blocking(self._rung, False)
+        signal.set_wakeup_fd(self._rung, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)  # the byte is written before any handler runs
+
+    def ring(self) -> None:
+        """End the wait; idempotent."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._rung, b"\0")
+
+    def wait(self) -> None:
+        """Return once it was rung."""
+        os.read(self._heard, 1)
+
+
 def main() -> int:
     """Run the controller; returns the exit code.
 
@@ -25,18 +50,16 @@ def main() -> int:
     """
     settings = Settings.from_arguments(sys.argv[1:])
     logging_setup.configure(debug=settings.debug)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    bell = StopBell()
     # Where each thread stands, to standard error, and nothing of what it holds: no values, so no secrets.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     try:
-        app = App(settings, give_up=stop.set)
+        app = App(settings, give_up=bell.ring)
     except (NotConfigured, OSError) as exc:
         log.error("cannot start", error=str(exc))  # noqa: TRY400  # a plain reason, no traceback
         return 1
     app.start()
-    stop.wait()
+    bell.wait()
     app.stop()
     return 1 if app.gave_up else 0
 

@@ -175,7 +175,7 @@ class Scratch:
         self._noted.add(path.name)
         with _refusals("what is open at a source cannot be noted"):
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            _write_durably(path, {"source": source_key, "entry": entry})
+            _write_at_once(path, {"source": source_key, "entry": entry})
 
     def note_closed(self, source_key: str, entry: str) -> None:
         """Drop a note of `note_open`. Idempotent."""
@@ -195,12 +195,20 @@ class Scratch:
         return found
 
     def try_out(self) -> None:
-        """Write a small file and remove it."""
-        path = self._root / _OPEN / f".probe-{self._writer}"
+        """Write a small file and remove it.
+
+        Its name is gone before anything is written, and is the same every time: what a process that is killed
+        in between leaves, the next one removes.
+        """
+        path = self._root / _OPEN / ".probe"
         with _refusals("the scratch volume cannot be written to"):
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            path.write_bytes(b"probe")
-            path.unlink()
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                path.unlink(missing_ok=True)
+                os.write(fd, b"probe")
+            finally:
+                os.close(fd)
 
     def allocated_bytes(self, import_uid: str, disk_index: int) -> int:
         """Return what one disk takes on the volume, with all that belongs to it."""
@@ -298,6 +306,22 @@ def _write_durably(final: Path, content: dict[str, Any]) -> None:
         file.truncate()
         os.fsync(fd)
     _partial(final).rename(final)
+    _fsync_directory(final.parent)
+
+
+def _write_at_once(final: Path, content: dict[str, Any]) -> None:
+    """Write JSON so that the next process finds it even if this one is killed before it is durable.
+
+    A sync may take a second on a busy volume, and a process that is killed loses nothing that was written.
+    What a crash of the machine in that second leaves may be an empty file.
+    """
+    partial = final.with_name(f"{final.name}.partial")
+    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        json.dump(content, file)
+        file.flush()
+        partial.rename(final)
+        os.fsync(fd)
     _fsync_directory(final.parent)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import yaml
 
 from tests.lab import chart, crds
+from tests.lab.errors import LabError
 from tests.lab.ports import free_ports
 from tests.lab.processes import LabProcess, wait_until
 
@@ -29,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 NAMESPACE = chart.NAMESPACE
 ACCOUNT = chart.RELEASE
 READY_SECONDS = 30
+_OF_STACKS = re.compile(r"$|(Current t|T)hread 0x|  File ")
 STOP_SECONDS = 25  # what the contract gives it after SIGTERM
 
 
@@ -86,9 +89,16 @@ class Controller:
         )
 
     def stop(self) -> None:
-        """Ask it to end, as Kubernetes does; idempotent."""
+        """Ask it to end, as Kubernetes does; idempotent.
+
+        Raises:
+            LabError: it had not ended in time, and was killed.
+        """
+        running = self.process.running
         self.show()
         self.process.stop(STOP_SECONDS)
+        if running and self.process.returncode == -signal.SIGKILL:
+            raise LabError(f"the controller did not end within {STOP_SECONDS} s of SIGTERM")
 
     def show(self) -> None:
         """Keep what it tells the world now, where no secret may stand: metrics, and stacks in its log."""
@@ -114,13 +124,14 @@ class Controller:
         os.kill(self.process.pid, signal.SIGCONT)
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return its log, decoded; lines that are no JSON come as `{"text": line}`."""
+        """Return its log, decoded; lines that are no JSON and no dump of stacks come as `{"text": line}`."""
         decoded = []
         for line in self.log.read_text().splitlines():
             try:
                 decoded.append(json.loads(line))
             except ValueError:
-                decoded.append({"text": line})
+                if not _OF_STACKS.match(line):
+                    decoded.append({"text": line})
         return decoded
 
     def get(self, path: str) -> str:

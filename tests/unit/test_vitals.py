@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from controller.health import HealthServer
 from controller.imageserver import ImageServer
@@ -243,6 +244,18 @@ def test_the_probes_leave_nothing_on_the_volume(patient: Patient) -> None:
     patient.scratch.try_out()
     assert list((patient.root / ".open").iterdir()) == []
     assert patient.scratch.uids() == set()
+
+
+def test_what_a_probe_has_left_that_was_killed_goes_with_the_next_one(
+    patient: Patient, mocker: MockerFixture
+) -> None:
+    mocker.patch("pathlib.Path.unlink", side_effect=KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        patient.scratch.try_out()
+    mocker.stopall()
+    assert list((patient.root / ".open").iterdir())
+    Scratch(patient.root).try_out()
+    assert list((patient.root / ".open").iterdir()) == []
 
 
 def test_http_tells_what_is_wrong_in_words(patient: Patient) -> None:
