@@ -23,7 +23,7 @@ def prometheus(scene: Scene) -> Iterator[Prometheus]:
     """A Prometheus that has seen a whole import, its export under way and its end."""
     with Prometheus(scene.controller.metrics_port, ALERTS) as prometheus:
         scene.add_guest_vm("scraped")
-        scene.vcenter.fault("slow", vm="scraped", bytes_per_second=1 << 20, count=-1)
+        scene.vcenter.fault("slow", vm="scraped", bytes_per_second=40_000, count=-1)  # about 25 s
         try:
             scene.control_plane.apply([vm_import("default", "scraped", "scraped")])
             wait_until(
