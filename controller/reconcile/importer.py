@@ -141,14 +141,14 @@ class ImportReconciler:
             return self._failed(vmimport, exc, bound)
         if isinstance(outcome, Advance) and not _is_marked(vmimport):
             vmimport = self._take_over(vmimport)
-        stored = self._record(vmimport, outcome, bound)
+        self._record(vmimport, outcome, bound)
         if isinstance(outcome, Advance):
             if outcome.to is Phase.SUCCEEDED:
                 self._forget(vmimport)
             return Result(0)
         if isinstance(outcome, Wait):
             return Result(outcome.after)
-        return Result(None if stored else 0)
+        return Result()
 
     def _failed(self, vmimport: VirtualMachineImport, exc: Exception, bound: FilteringBoundLogger) -> Result:
         verdict = classify(exc)
@@ -291,15 +291,13 @@ class ImportReconciler:
 
     def _record(
         self, vmimport: VirtualMachineImport, outcome: Outcome | Verdict, bound: FilteringBoundLogger
-    ) -> bool:
+    ) -> None:
         """Write the status that follows from `outcome`, if it differs; tell Events and log what flipped."""
         before = vmimport.status
         after = status_rules.next_status(vmimport, outcome, self._clock.now())
-        if after == before or self._too_soon(vmimport, before, after):
-            return False
-        self._write(vmimport, after)
-        self._tell(vmimport, before, after, outcome, bound)
-        return True
+        if after != before and not self._too_soon(vmimport, before, after):
+            self._write(vmimport, after)
+            self._tell(vmimport, before, after, outcome, bound)
 
     def _write(self, vmimport: VirtualMachineImport, status: Mapping[str, Any]) -> None:
         _put(self._kube.replace_status, {**vmimport.raw, "status": dict(status)})
