@@ -19,6 +19,7 @@ from tests.lab.scene import Scene, vm_import, vmware_source
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/harvester-system/leases/harvester-vm-import-controller"
+LEISURELY = ("--leader-elect-lease-duration=60", "--leader-elect-renew-deadline=40")
 QUICK = [
     "--leader-elect-lease-duration=6",
     "--leader-elect-renew-deadline=4",
@@ -165,11 +166,11 @@ def test_a_standby_takes_over_from_a_leader_that_was_killed(replicas: Replicas) 
 
 
 def test_a_leader_that_is_told_to_end_hands_over_at_once(replicas: Replicas) -> None:
-    leader, standby = pair(replicas)  # the default times: without a hand-over it would take 15 s
+    leader, standby = pair(replicas, *LEISURELY)  # without a hand-over it would take a minute
     replicas.export_slowly("told")
     leader.stop()
     assert leader.process.returncode == 0
-    wait_ready(standby, "ok", seconds=10)
+    wait_ready(standby, "ok", seconds=30)
     replicas.finish("told")
     state = replicas.scene.vcenter.state()
     assert state.vm("told").calls["ExportVm"] == 2, "the VM was free before the other began"
