@@ -14,6 +14,7 @@ from controller import log as logging_setup
 from controller.app import App
 from controller.config import Settings
 from controller.kube.errors import NotConfigured
+from controller.stacks import write_stacks
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +23,8 @@ class StopBell:
     """Ends the wait of the main thread, by a byte in a pipe: at SIGTERM and SIGINT, or from any thread.
 
     An event will not do: a handler that sets it may meet the lock that its own thread holds, and a signal
-    that comes while SIGUSR1's dump is being written does not end a wait that the kernel begins again.
+    that another thread was given does not end the wait. A byte is there whoever wrote it, and it is the
+    signal's number, so that SIGUSR1 wakes the main thread, whose handlers Python runs, and ends nothing.
     """
 
     def __init__(self) -> None:
@@ -39,7 +41,8 @@ class StopBell:
 
     def wait(self) -> None:
         """Return once it was rung."""
-        os.read(self._heard, 1)
+        while os.read(self._heard, 1)[0] == signal.SIGUSR1:
+            pass
 
 
 def main() -> int:
@@ -51,8 +54,8 @@ def main() -> int:
     settings = Settings.from_arguments(sys.argv[1:])
     logging_setup.configure(debug=settings.debug)
     bell = StopBell()
-    # Where each thread stands, to standard error, and nothing of what it holds: no values, so no secrets.
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    signal.signal(signal.SIGUSR1, lambda *_: write_stacks())
+    faulthandler.enable()  # a crash, or SIGABRT to a process whose main thread is stuck, tells as much
     try:
         app = App(settings, give_up=bell.ring)
     except (NotConfigured, OSError) as exc:

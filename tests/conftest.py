@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.lab import crds, toolchain
@@ -64,6 +67,18 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if os.environ.get("CI") and exitstatus == 0 and reporter and reporter.stats.get("skipped"):
         reporter.write_line("tests were skipped, which may not happen in CI", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """Take back what a test does to the log of the process: commands and `configure` set it up."""
+    root, hook = logging.getLogger(), threading.excepthook
+    handlers, level = list(root.handlers), root.level
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    root.handlers, threading.excepthook = handlers, hook
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -92,13 +92,15 @@ class Controller:
         """Ask it to end, as Kubernetes does; idempotent.
 
         Raises:
-            LabError: it had not ended in time, and was killed.
+            LabError: it had not ended in time and was killed, or it crashed.
         """
         running = self.process.running
         self.show()
         self.process.stop(STOP_SECONDS)
-        if running and self.process.returncode == -signal.SIGKILL:
-            raise LabError(f"the controller did not end within {STOP_SECONDS} s of SIGTERM")
+        ended = self.process.returncode or 0
+        if running and ended < 0:
+            name = signal.Signals(-ended).name  # SIGKILL: not within STOP_SECONDS of SIGTERM
+            raise LabError(f"the controller was ended by {name}\n{self.process.tail()}")
 
     def show(self) -> None:
         """Keep what it tells the world now, where no secret may stand: metrics, and stacks in its log."""

@@ -4,27 +4,19 @@ import io
 import json
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import structlog
 
 from controller import log
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 @pytest.fixture
-def out() -> Iterator[io.StringIO]:
-    root, hook = logging.getLogger(), threading.excepthook
-    handlers, level = list(root.handlers), root.level
+def out() -> io.StringIO:
     out = io.StringIO()
     log.configure(stream=out)
-    yield out
-    structlog.reset_defaults()
-    root.handlers, threading.excepthook = handlers, hook
-    root.setLevel(level)
+    return out
 
 
 def lines(out: io.StringIO) -> list[dict[str, Any]]:
