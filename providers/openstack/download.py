@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
-import socket
 import threading
 from typing import TYPE_CHECKING
 
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, ReadTimeoutError
-
-from providers import tls
-from providers.errors import ProviderError, TransferInterrupted
+from providers import wire
+from providers.errors import TransferInterrupted
 from providers.openstack.catalogue import Service
 from providers.openstack.endpoint import Origin
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
 
+    from urllib3.connection import HTTPConnection
     from urllib3.response import HTTPResponse
 
     from providers.openstack.facts import JSON
     from providers.openstack.session import Session
 
 IDLE_TIMEOUT = 60.0  # seconds of silence after which the bytes count as stalled
-CHUNK_BYTES = 256 * 1024
 RESUMES = 5  # times that a dropped download goes on where it was, without a byte in between
 # Glance's `disk_format` where it differs from qemu-img's word.
 _FORMATS = {"vhd": "vpc"}
@@ -106,14 +102,8 @@ class GlanceStream:
             self._hang_up()
 
     def _hang_up(self) -> None:
-        if self._socket is not None:
-            # The plain socket's method: SSLSocket's own one forgets the TLS layer under a reader's feet.
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-        if self._response is not None:
-            self._response.close()
-        if self._connection is not None:
-            self._connection.close()
+        if self._socket is not None and self._connection is not None:
+            wire.hang_up(self._socket, self._response, self._connection)
 
     def _ask(self, position: int) -> None:
         token = self._session.token()
@@ -133,7 +123,7 @@ class GlanceStream:
         """Make a new connection and ask for the bytes from `position` on."""
         headers = {
             "Accept-Encoding": "identity",
-            "User-Agent": "harvester-vm-import-controller",
+            "User-Agent": wire.USER_AGENT,
             "X-Auth-Token": token,
         }
         if position:
@@ -144,7 +134,7 @@ class GlanceStream:
             self._connection, self._socket = connection, connection.sock
         if self._closed.is_set():  # before it could see this connection
             self.close()
-        with self._translated():
+        with wire.translated(self._what, self._closed, IDLE_TIMEOUT):
             connection.request(
                 "GET", self._target, headers=headers, preload_content=False, decode_content=False
             )
@@ -155,52 +145,21 @@ class GlanceStream:
 
     def _connect(self) -> HTTPConnection:
         origin = self._origin
-        connection: HTTPConnection
-        if origin.scheme == "https":
-            context = self._session.http.context(origin)
-            connection = HTTPSConnection(
-                origin.host, origin.port, timeout=tls.CONNECT_TIMEOUT, ssl_context=context
-            )
-        else:
-            connection = HTTPConnection(origin.host, origin.port, timeout=tls.CONNECT_TIMEOUT)
-        try:
-            connection.connect()
-        except (HTTPError, OSError) as exc:
-            connection.close()
-            raise tls.connection_error(_os_error(exc), f"{self._what}: {origin.authority}") from exc
-        connection.sock.settimeout(IDLE_TIMEOUT)
-        connection.timeout = IDLE_TIMEOUT
+        context = self._session.http.context(origin) if origin.scheme == "https" else None
+        connection = wire.connect(origin.host, origin.port, context, f"{self._what}: {origin.authority}")
+        wire.wait_at_most(connection, IDLE_TIMEOUT)
         return connection
 
     def _rest(self) -> Iterator[bytes]:
         response = self._response
         if response is None:
             raise TransferInterrupted(f"{self._what}: not opened")
-        received = response.stream(CHUNK_BYTES, decode_content=False)
-        while True:
-            with self._translated():
-                chunk = next(received, None)
-            if chunk is None:
-                return
-            yield chunk
+        yield from wire.chunks(response, self._what, self._closed, IDLE_TIMEOUT)
 
     def _drop(self) -> None:
         with self._lock:
             self._hang_up()
             self._connection = self._socket = self._response = None
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turn whatever the libraries raise, and any end that `close` brought about, into our error."""
-        try:
-            yield
-        except ProviderError:
-            raise
-        except (HTTPError, http.client.HTTPException, OSError, ValueError, AttributeError) as exc:
-            how = "closed by the reader" if self._closed.is_set() else _in_words(exc)
-            raise TransferInterrupted(f"{self._what}: {how}") from exc
-        if self._closed.is_set():
-            raise TransferInterrupted(f"{self._what}: closed by the reader")
 
 
 def _checksum(image: JSON) -> tuple[str, str] | None:
@@ -208,17 +167,3 @@ def _checksum(image: JSON) -> tuple[str, str] | None:
     if image.get("os_hash_algo") and image.get("os_hash_value"):
         return str(image["os_hash_algo"]), str(image["os_hash_value"])
     return ("md5", str(image["checksum"])) if image.get("checksum") else None
-
-
-def _os_error(exc: BaseException) -> OSError:
-    """Return the socket's or OpenSSL's error inside urllib3's."""
-    cause: BaseException | None = exc
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__cause__ or cause.__context__
-    return cause or OSError(str(exc))
-
-
-def _in_words(exc: BaseException) -> str:
-    if isinstance(exc, TimeoutError | ReadTimeoutError):
-        return f"no byte for {IDLE_TIMEOUT:.0f} s"
-    return f"the connection broke ({type(exc).__name__})"

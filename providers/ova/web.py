@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import http.client
 import re
-import socket
-import ssl
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, ReadTimeoutError
-
-from providers import tls
+from providers import tls, wire
 from providers.errors import (
     AuthenticationFailed,
     PermissionDenied,
@@ -29,8 +23,11 @@ from providers.errors import (
 from providers.throttle import LoginThrottle
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
     from collections.abc import Iterator, Mapping
 
+    from urllib3.connection import HTTPConnection
     from urllib3.response import HTTPResponse
 
     from providers.base import TLSPolicy
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT = 30.0  # seconds of silence in calls that reconcile waits for
 CALL_SECONDS = 60.0  # for all of such a call: who sends a byte now and then is not silent
-CHUNK_BYTES = 256 * 1024
 MAX_REDIRECTS = 5
 OK, PARTIAL = http.client.OK, http.client.PARTIAL_CONTENT
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -89,6 +85,7 @@ class Answer:
         self, where: str, connection: HTTPConnection, sock: socket.socket, response: HTTPResponse
     ) -> None:
         self._where = where
+        self._silence = sock.gettimeout()
         self._connection = connection
         self._socket = sock
         self._response = response
@@ -132,32 +129,22 @@ class Answer:
         Raises:
             TransferInterrupted: cut, silent for too long, or closed.
         """
-        received = self._response.stream(CHUNK_BYTES, decode_content=False)
-        while True:
-            try:
-                chunk = next(received, None)
-            except (HTTPError, http.client.HTTPException, OSError, ValueError, AttributeError) as exc:
-                how = "closed by the reader" if self._closed.is_set() else _in_words(exc)
-                self.close()
-                raise TransferInterrupted(f"{self._where}: {how}") from exc
-            if self._closed.is_set():
-                raise TransferInterrupted(f"{self._where}: closed by the reader")
-            if chunk is None:
-                return
-            if self.deadline is not None and time.monotonic() > self.deadline:
-                self.close()
-                raise TransferInterrupted(f"{self._where}: the server is too slow")
-            yield chunk
+        try:
+            for chunk in wire.chunks(self._response, self._where, self._closed, self._silence):
+                self._check_deadline()
+                yield chunk
+        except TransferInterrupted:
+            self.close()
+            raise
+
+    def _check_deadline(self) -> None:
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise TransferInterrupted(f"{self._where}: the server is too slow")
 
     def close(self) -> None:
         """End it; idempotent, callable from another thread, makes a blocked `chunks` end."""
         self._closed.set()
-        # The plain socket's method: SSLSocket's own one forgets the TLS layer, so that a reader in another
-        # thread would be given ciphertext.
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-        self._response.close()
-        self._connection.close()
+        wire.hang_up(self._socket, self._response, self._connection)
 
 
 class Web:
@@ -263,7 +250,7 @@ class Web:
     def _ask(
         self, method: str, location: Location, headers: Mapping[str, str], timeout: float | None
     ) -> Answer:
-        sent = {"Accept-Encoding": "identity", "User-Agent": "harvester-vm-import-controller", **headers}
+        sent = {"Accept-Encoding": "identity", "User-Agent": wire.USER_AGENT, **headers}
         if self._authorization and location.may_have_credentials_of(self.origin):
             with self._lock:
                 self._throttle.check()
@@ -271,30 +258,19 @@ class Web:
         connection = self._connect(location)
         sock = connection.sock
         try:
-            sock.settimeout(timeout)
-            connection.timeout = timeout
+            wire.wait_at_most(connection, timeout)
             connection.request(
                 method, location.target, headers=sent, preload_content=False, decode_content=False
             )
             response = connection.getresponse()
-        except (HTTPError, http.client.HTTPException, OSError, ValueError) as exc:
+        except wire.ERRORS as exc:
             connection.close()
-            raise Unreachable(f"{location}: {_in_words(exc)}") from exc
+            raise Unreachable(f"{location}: {wire.in_words(exc, timeout)}") from exc
         return Answer(str(location), connection, sock, response)
 
     def _connect(self, location: Location) -> HTTPConnection:
-        if location.scheme == "https":
-            connection: HTTPConnection = HTTPSConnection(
-                location.host, location.port, timeout=tls.CONNECT_TIMEOUT, ssl_context=self._context(location)
-            )
-        else:
-            connection = HTTPConnection(location.host, location.port, timeout=tls.CONNECT_TIMEOUT)
-        try:
-            connection.connect()
-        except (HTTPError, OSError, UnicodeError) as exc:
-            connection.close()
-            _raise_connection_error(exc, location)
-        return connection
+        context = self._context(location) if location.scheme == "https" else None
+        return wire.connect(location.host, location.port, context, location.authority)
 
     def _context(self, location: Location) -> ssl.SSLContext:
         if location.may_have_credentials_of(self.origin) and self.origin.scheme == "https":
@@ -311,17 +287,3 @@ class Web:
                 context.load_verify_locations(cadata=self._policy.ca_pem)
             self._elsewhere = context
         return self._elsewhere
-
-
-def _raise_connection_error(exc: BaseException, location: Location) -> NoReturn:
-    """Raise what the socket's or OpenSSL's error inside urllib3's means."""
-    cause: BaseException | None = exc
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__cause__ or cause.__context__
-    raise tls.connection_error(cause or OSError(str(exc)), location.authority) from exc
-
-
-def _in_words(exc: BaseException) -> str:
-    if isinstance(exc, TimeoutError | ReadTimeoutError):
-        return "the server is silent for too long"
-    return f"the connection broke ({type(exc).__name__})"

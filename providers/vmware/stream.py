@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
-import socket
 import threading
 from typing import TYPE_CHECKING
 
-from urllib3.connection import HTTPSConnection
-from urllib3.exceptions import HTTPError, ReadTimeoutError
-
-from providers import tls
+from providers import wire
 from providers.errors import TransferInterrupted
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Callable, Iterator
 
+    from urllib3.connection import HTTPConnection
     from urllib3.response import HTTPResponse
 
     from providers.vmware.nfc import DiskURL
 
 IDLE_TIMEOUT = 60.0  # seconds of silence after which a disk's bytes count as stalled
-CHUNK_BYTES = 256 * 1024  # four grains: large enough that the calls do not count
 
 
 class NfcDiskStream:
@@ -36,11 +32,10 @@ class NfcDiskStream:
     format = "vmdk"
     checksum: tuple[str, str] | None = None
 
-    def __init__(self, what: str, connection: HTTPSConnection, report: Callable[[float], None]) -> None:
+    def __init__(self, what: str, connection: HTTPConnection, report: Callable[[float], None]) -> None:
         self._what = what
         self._connection = connection
         self._report = report
-        # Kept apart: http.client forgets its socket as soon as the answer says `Connection: close`.
         self._socket: socket.socket = connection.sock
         self._response: HTTPResponse | None = None
         self._closed = threading.Event()
@@ -62,12 +57,7 @@ class NfcDiskStream:
             CertificateNotTrusted, CertificateChanged: as the context says.
             Unreachable: no connection can be made.
         """
-        connection = HTTPSConnection(url.host, url.port, timeout=tls.CONNECT_TIMEOUT, ssl_context=context)
-        try:
-            connection.connect()
-        except (HTTPError, OSError, UnicodeError) as exc:
-            connection.close()
-            raise tls.connection_error(_os_error(exc), f"{what}: {url.host}:{url.port}") from exc
+        connection = wire.connect(url.host, url.port, context, f"{what}: {url.host}:{url.port}")
         return cls(what, connection, report)
 
     def request(self, target: str, cookie: str | None) -> None:
@@ -80,16 +70,19 @@ class NfcDiskStream:
         Raises:
             TransferInterrupted: the answer is not the disk.
         """
-        headers = {"Accept-Encoding": "identity", "User-Agent": "harvester-vm-import-controller"}
+        headers = {"Accept-Encoding": "identity", "User-Agent": wire.USER_AGENT}
         if cookie is not None:
             headers["Cookie"] = cookie
-        with self._translated():
-            self._socket.settimeout(IDLE_TIMEOUT)
-            self._connection.timeout = IDLE_TIMEOUT
-            self._connection.request(
-                "GET", target, headers=headers, preload_content=False, decode_content=False
-            )
-            response = self._connection.getresponse()
+        try:
+            with wire.translated(self._what, self._closed, IDLE_TIMEOUT):
+                wire.wait_at_most(self._connection, IDLE_TIMEOUT)
+                self._connection.request(
+                    "GET", target, headers=headers, preload_content=False, decode_content=False
+                )
+                response = self._connection.getresponse()
+        except TransferInterrupted:
+            self.close()
+            raise
         if response.status != http.client.OK:
             self.close()
             raise TransferInterrupted(f"{self._what}: the host answered {response.status} {response.reason}")
@@ -103,13 +96,11 @@ class NfcDiskStream:
             TransferInterrupted: cut, stalled for `IDLE_TIMEOUT`, or closed.
         """
         assert self._response is not None  # noqa: S101  # `request` came first
-        received = self._response.stream(CHUNK_BYTES, decode_content=False)
-        while True:
-            with self._translated():
-                chunk = next(received, None)
-            if chunk is None:
-                return
-            yield chunk
+        try:
+            yield from wire.chunks(self._response, self._what, self._closed, IDLE_TIMEOUT)
+        except TransferInterrupted:
+            self.close()
+            raise
 
     @property
     def closed(self) -> bool:
@@ -123,37 +114,4 @@ class NfcDiskStream:
     def close(self) -> None:
         """End the stream; idempotent."""
         self._closed.set()
-        # The plain socket's method: SSLSocket's own one forgets the TLS layer, so that a reader in another
-        # thread would be given ciphertext. The descriptor itself is freed with the response, below or by the
-        # reader, never under a reader's feet.
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-        if self._response is not None:
-            self._response.close()
-        self._connection.close()
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turn whatever the libraries raise, and any end that `close` brought about, into our error."""
-        try:
-            yield
-        except (HTTPError, http.client.HTTPException, OSError, ValueError, AttributeError) as exc:
-            how = "closed by the reader" if self._closed.is_set() else _in_words(exc)
-            self.close()
-            raise TransferInterrupted(f"{self._what}: {how}") from exc
-        if self._closed.is_set():
-            raise TransferInterrupted(f"{self._what}: closed by the reader")
-
-
-def _os_error(exc: BaseException) -> OSError:
-    """Return the socket's or OpenSSL's error inside urllib3's."""
-    cause: BaseException | None = exc
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__cause__ or cause.__context__
-    return cause or OSError(str(exc))
-
-
-def _in_words(exc: BaseException) -> str:
-    if isinstance(exc, TimeoutError | ReadTimeoutError):
-        return f"no byte for {IDLE_TIMEOUT:.0f} s"
-    return f"the connection broke ({type(exc).__name__})"
+        wire.hang_up(self._socket, self._response, self._connection)

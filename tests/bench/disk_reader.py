@@ -25,7 +25,7 @@ from controller.runtime.clock import SystemClock
 from controller.scratch import Scratch
 from controller.transfers import DiskJob, TransferPool, TransferStatus
 from providers.errors import TransferInterrupted
-from providers.vmware.stream import CHUNK_BYTES
+from providers.wire import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
