@@ -17,13 +17,10 @@ from typing import TypeAlias
 from providers.errors import ProviderError
 from providers.model import SourceVM
 from providers.ova import descriptor, machine, manifest, tar
-from tests.fuzz.report import Report, peak_memory
+from tests.fuzz.report import Report, campaign
 from tests.unit.providers.ova.archives import BytesSource, archive, header
 
-MAX_SECONDS = 1.0  # of the processor, for a case
 MAX_MESSAGE = 16_000  # characters; a condition may have 32,768
-MAX_MEMORY_GROWTH = 64 * 1024 * 1024
-WARM_UP_CASES = 200
 CORPUS = Path(__file__).parents[1] / "unit" / "providers" / "ova" / "ovf"
 NUMBERS = (
     "0",
@@ -88,19 +85,7 @@ class WrongResult(Exception):
 
 def run(kind: str, cases: int, seed: int, on_progress: Callable[[Report], None] = lambda _: None) -> Report:
     """Run so many cases of `ovf`, `manifest` or `tar`; tell `on_progress` now and then."""
-    report = Report()
-    base = 0
-    for number in range(cases):
-        _run_case(kind, seed, number, report)
-        if number == WARM_UP_CASES:
-            base = peak_memory()
-        if number > WARM_UP_CASES:
-            report.memory_growth_bytes = peak_memory() - base
-        if number % 1000 == 0:
-            on_progress(report)
-    if report.memory_growth_bytes > MAX_MEMORY_GROWTH:
-        report.defects.append(f"memory grew by {report.memory_growth_bytes} bytes")
-    return report
+    return campaign(cases, lambda number, report: _run_case(kind, seed, number, report), on_progress)
 
 
 def make_case(kind: str, seed: int, number: int) -> bytes:
@@ -114,20 +99,12 @@ def make_case(kind: str, seed: int, number: int) -> bytes:
 
 
 def _run_case(kind: str, seed: int, number: int, report: Report) -> None:
-    data = make_case(kind, seed, number)
-    check = KINDS[kind][2]
-    seconds, outcome, defect = _judge(check, data)
-    if seconds > MAX_SECONDS:
-        defect = defect or f"took {seconds:.1f} s"
-    report.cases += 1
-    report.outcomes[outcome] += 1
-    report.slowest_seconds = max(report.slowest_seconds, seconds)
-    if defect:
-        report.defects.append(f"{kind} case {number} of seed {seed}: {defect}")
+    seconds, outcome, defect = _judge(KINDS[kind][2], make_case(kind, seed, number))
+    report.enter(f"{kind} case {number} of seed {seed}", seconds, outcome, defect)
 
 
 def _judge(check: Check, data: bytes) -> tuple[float, str, str]:
-    """Read one case; return the seconds, how it ended, and what is wrong with that, if anything."""
+    """Read one case; return the processor's seconds, how it ended, and what is wrong, if anything."""
     started = time.thread_time()  # nothing here waits for anything
     outcome, defect = "ok", ""
     try:

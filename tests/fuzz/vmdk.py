@@ -22,7 +22,7 @@ import converters
 from converters.digest import sparse_sha256
 from converters.errors import ConversionError
 from converters.raw import SparseRawFile
-from tests.fuzz.report import Report, peak_memory
+from tests.fuzz.report import MAX_SECONDS, Report, campaign
 from tests.lab import streamvmdk
 from tests.lab.streamvmdk import GRAIN, GRAIN_SECTORS, SECTOR
 
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SIZE = 5 * GRAIN + 3 * SECTOR
-MAX_SECONDS = 1.0  # of a case
 MORE_CHANCES = 2  # for a machine that was busy with something else
-MAX_MEMORY_GROWTH = 64 * 1024 * 1024
-WARM_UP_CASES = 200
 NUMBERS = (0, 1, 2, 3, 127, 128, 129, 511, 512, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1)
 HEADER_FIELDS = (
     (4, 4),
@@ -59,20 +56,10 @@ STYLES = (
 
 def run(cases: int, seed: int = 0, on_progress: Callable[[Report], None] = lambda _: None) -> Report:
     """Run so many cases; tell `on_progress` now and then."""
-    report = Report()
-    base = 0
     with tempfile.TemporaryDirectory(prefix="fuzz-vmdk-", dir=_memory_backed()) as folder:
-        for number in range(cases):
-            _run_case(Path(folder), seed, number, report)
-            if number == WARM_UP_CASES:
-                base = peak_memory()
-            if number > WARM_UP_CASES:
-                report.memory_growth_bytes = peak_memory() - base
-            if number % 1000 == 0:
-                on_progress(report)
-    if report.memory_growth_bytes > MAX_MEMORY_GROWTH:
-        report.defects.append(f"memory grew by {report.memory_growth_bytes} bytes")
-    return report
+        return campaign(
+            cases, lambda number, report: _run_case(Path(folder), seed, number, report), on_progress
+        )
 
 
 def make_case(seed: int, number: int) -> tuple[bytes, bool]:
@@ -90,19 +77,12 @@ def make_case(seed: int, number: int) -> tuple[bytes, bool]:
 def _run_case(folder: Path, seed: int, number: int, report: Report) -> None:
     image, own = make_case(seed, number)
     target = folder / "disk"
-    name = f"case {number} of seed {seed}"
     seconds, outcome, defect = _decode(image, target, own=own)
     for _ in range(MORE_CHANCES):
         if seconds > MAX_SECONDS:
             again, outcome, defect = _decode(image, target, own=own)
             seconds = min(seconds, again)
-    if seconds > MAX_SECONDS:
-        defect = defect or f"took {seconds:.1f} s"
-    report.cases += 1
-    report.outcomes[outcome] += 1
-    report.slowest_seconds = max(report.slowest_seconds, seconds)
-    if defect:
-        report.defects.append(f"{name}: {defect}")
+    report.enter(f"case {number} of seed {seed}", seconds, outcome, defect)
 
 
 def _decode(image: bytes, target: Path, *, own: bool) -> tuple[float, str, str]:
