@@ -11,18 +11,20 @@ import pytest
 
 from controller.api import names
 from converters.digest import sparse_sha256
-from tests.e2e.tenants import PATH, wait_for_reason
+from tests.e2e.tenants import PATH, SECONDS, wait_for_reason
 from tests.lab import streamvmdk
 from tests.lab.crds import network_attachment
 from tests.lab.ova import Content, archive, package
 from tests.lab.ova_server import Manners, OvaServer
-from tests.lab.scene import API_VERSION, VLAN, Scene, vm_import
+from tests.lab.processes import wait_until
+from tests.lab.scene import API_VERSION, VLAN, Scene, import_path, vm_import
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 PASSWORD = "correct-battery"  # noqa: S105
 MAC = "00:50:56:0a:0b:0c"
 GIB = 1 << 30
+SLOW = 100_000  # bytes per second: an export of several seconds
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +131,33 @@ def test_a_server_without_ranges_that_cuts_twice_delivers_in_the_end(
     downloads = [request for request in server.gets("cuts.ova") if not request.range]
     assert [request.sent for request in downloads][:2] == [50_000, 300_000]
     assert len(downloads) == 3
+
+
+def test_a_controller_that_is_killed_in_the_middle_of_the_disks_brings_them_whole(
+    scene: Scene, server: OvaServer, tenant: str
+) -> None:
+    manners = Manners(bytes_per_second=SLOW)
+    server.put("slow.ova", archive(guest_package(scene)), manners)
+    start(scene, server, tenant, "slow.ova")
+    scene.wait_for_phase("web", "Export", namespace=tenant)
+    looked_at = sum(request.sent for request in server.gets("slow.ova"))
+    wait_until(
+        lambda: sum(request.sent for request in server.gets("slow.ova")) > looked_at + SLOW,
+        what="bytes on their way",
+        timeout_seconds=SECONDS,
+    )
+
+    scene.controller.kill()
+    assert scene.status("web", tenant)["phase"] == "Export"
+    manners.bytes_per_second = None
+    scene.controller.start()
+    status = ended(scene, "web", tenant)
+
+    assert status["phase"] == "Succeeded"
+    raws = scene.guest.boot_raw, scene.guest.data_raw
+    assert [disk["digest"] for disk in status["diskImportStatus"]] == [sparse_sha256(raw) for raw in raws]
+    uid = scene.control_plane.api.get(import_path(tenant, "web"))["metadata"]["uid"]
+    assert not list(scene.controller.scratch.glob(f"{uid}/*.raw*"))
 
 
 def test_a_file_that_was_not_uploaded_to_its_end_is_told_before_anything_is_made(
