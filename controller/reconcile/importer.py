@@ -338,7 +338,7 @@ class ImportReconciler:
             summary = conditions.find(after["conditions"], conditions.SUCCEEDED) or {}
             level = bound.warning if isinstance(outcome, Verdict) else bound.info
             level(
-                "import moved",
+                "import moved" if before.get("phase") else "import noticed",
                 to=after["phase"],
                 status=after["importStatus"],
                 reason=summary.get("reason"),
