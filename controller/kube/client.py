@@ -286,14 +286,8 @@ class KubeClient:
             "fieldSelector": field_selector,
         }
         doing = f"watch {resource.describe(namespace)}"
-        response = self._open(
-            "watch",
-            "GET",
-            resource.path(namespace),
-            doing,
-            query=query,
-            read_timeout=kube_watch.IDLE_SECONDS,
-        )
+        path, idle = resource.path(namespace), kube_watch.IDLE_SECONDS
+        response = self._open("watch", "GET", path, doing, query=query, read_timeout=idle)
         yield from kube_watch.stream(response, doing, stop, self._interrupter)
 
     def _replace(self, resource: Resource, obj: KubeObject, subresource: str) -> KubeObject:

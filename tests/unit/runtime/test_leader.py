@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,62 +13,12 @@ from structlog.testing import capture_logs
 from controller.errors import classify
 from controller.runtime.leader import SUSPENDED_SECONDS, LeaderElector
 from controller.runtime.lease import LeaseRecord, LeaseTiming, NotLeader
-from tests.unit.fakes import FakeClock, NoJitter, eventually
+from tests.unit.fakes import eventually
+from tests.unit.runtime.election import TIMING, Election
 from tests.unit.runtime.fake_lease import FakeLease, FakeLeaseStore, away
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-TIMING = LeaseTiming(lease_duration=15, renew_deadline=10, retry_period=2)
-
-
-@dataclass
-class Candidate:
-    """A candidate and what it has called."""
-
-    elector: LeaderElector
-    store: FakeLeaseStore
-    calls: list[str] = field(default_factory=list)
-
-    def leads(self) -> bool:
-        return self.elector.is_leader()
-
-    def attempt(self) -> float | None:
-        return self.elector.attempt()
-
-
-@dataclass
-class Election:
-    clock: FakeClock = field(default_factory=FakeClock)
-    lease: FakeLease = field(default_factory=FakeLease)
-
-    def candidate(self, identity: str, clock: FakeClock | None = None) -> Candidate:
-        store = FakeLeaseStore(self.lease)
-        calls: list[str] = []
-        elector = LeaderElector(
-            store,
-            identity,
-            TIMING,
-            on_leading=lambda: calls.append("leading"),
-            on_lost=lambda: calls.append("lost"),
-            clock=clock or self.clock,
-            rng=NoJitter(),
-        )
-        return Candidate(elector, store, calls)
-
-    def leader(self, identity: str = "a") -> Candidate:
-        candidate = self.candidate(identity)
-        candidate.attempt()
-        assert candidate.leads()
-        return candidate
-
-    def pass_time(self, seconds: float, *attempting: Candidate) -> None:
-        """Let time pass in steps of a retry period, with an attempt of each after every step."""
-        steps = round(seconds / TIMING.retry_period)
-        for _ in range(steps):
-            self.clock.advance(TIMING.retry_period)
-            for candidate in attempting:
-                candidate.attempt()
 
 
 @pytest.fixture
@@ -316,82 +266,6 @@ def test_of_two_that_meet_only_one_gets_the_lease(election: Election) -> None:
     first.attempt()
     assert [first.leads(), second.leads()] == [False, True]
     assert first.calls == []
-
-
-def test_the_only_replica_acts_without_a_lease_where_leases_are_forbidden(election: Election) -> None:
-    alone = election.candidate("a")
-    alone.store.forbidden = True
-    with capture_logs() as logs:
-        alone.attempt()
-        election.pass_time(14, alone)
-        assert not alone.leads()
-        election.pass_time(2, alone)
-        assert alone.leads()
-        election.pass_time(1000, alone)
-    alone.elector.check()
-    assert alone.calls == ["leading"]
-    assert [line["log_level"] for line in logs] == ["warning"]
-    alone.elector.release()
-    assert not alone.leads()
-
-
-def test_a_refusal_that_passes_is_no_reason_to_act_without_a_lease(election: Election) -> None:
-    other, candidate = election.leader("a"), election.candidate("b")
-    candidate.store.forbidden = True
-    election.pass_time(14, other, candidate)
-    candidate.store.forbidden = False
-    election.pass_time(2, other, candidate)
-    candidate.store.forbidden = True
-    election.pass_time(100, other, candidate)
-    assert not candidate.leads()
-
-
-def test_who_knows_of_another_never_acts_without_a_lease(election: Election) -> None:
-    other, standby = election.leader("a"), election.candidate("b")
-    standby.attempt()
-    other.store.forbidden = standby.store.forbidden = True
-    election.pass_time(100, other, standby)
-    assert other.leads(), "it knew of nobody else"
-    assert not standby.leads()
-
-
-def test_the_fence_is_back_when_leases_are_permitted(election: Election) -> None:
-    alone = election.candidate("a")
-    alone.store.forbidden = True
-    alone.attempt()
-    election.pass_time(16, alone)
-    assert alone.attempt() == TIMING.lease_duration
-    alone.store.forbidden = False
-    assert alone.attempt() == TIMING.retry_period
-    assert election.lease.record().holder == "a"
-    election.clock.advance(11)
-    assert not alone.leads()
-    assert alone.calls == ["leading"]
-    alone.elector.release()
-    assert election.lease.record().holder == ""
-
-
-def test_refusals_count_only_in_a_row(election: Election) -> None:
-    leader = election.candidate("a")
-    leader.store.forbidden = True
-    leader.attempt()
-    leader.store.forbidden = False
-    election.pass_time(20, leader)
-    leader.store.forbidden = True
-    election.pass_time(12, leader)
-    assert not leader.leads()
-
-
-def test_who_acted_alone_stops_when_another_turns_up(election: Election) -> None:
-    alone = election.candidate("a")
-    alone.store.forbidden = True
-    alone.attempt()
-    election.pass_time(16, alone)
-    election.leader("b")
-    alone.store.forbidden = False
-    assert alone.attempt() is None
-    assert not alone.leads()
-    assert alone.calls == ["leading", "lost"]
 
 
 def test_giving_back_finds_a_renewal_whose_answer_was_lost(election: Election) -> None:
