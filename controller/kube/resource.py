@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from controller.kube.errors import NotFound
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -26,9 +28,13 @@ class Resource:
 
         Raises:
             ValueError: one object of a namespaced resource is meant, but no namespace given.
+            NotFound: nothing can have that name, or be in a namespace of that one. Asked for all the same,
+                the server would answer for another path: two dots are the way to the directory above.
         """
         if name is not None and self.namespaced and not namespace:
             raise ValueError(f"{self.plural} {name!r}: a namespace is needed")
+        if not (name is None or _is_path_segment(name)) or not (not namespace or _is_path_segment(namespace)):
+            raise NotFound(f"{self.describe(namespace, name)}: nothing can be called so")
         parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if self.namespaced and namespace:
             parts += ["namespaces", namespace]
@@ -44,3 +50,11 @@ class Resource:
         resource = f"{self.plural}.{self.group}" if self.group else self.plural
         place = "/".join(part for part in (namespace if self.namespaced else None, name) if part)
         return f"{resource} {place}" if place else resource
+
+
+def _is_path_segment(name: str) -> bool:
+    """Tell whether an object can have this name, as far as paths go; what else names must be, servers say.
+
+    The rule is `IsValidPathSegmentName` of k8s.io/apimachinery, `pkg/api/validation/path/name.go`.
+    """
+    return name not in {"", ".", ".."} and not {"/", "%"} & set(name)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SILENCE = 600.0  # seconds; the old controller's default for a whole download
 _TURN_SECONDS = 1.0  # how soon to look whether the disk before has been read
+_LONGEST_SILENCE = 2e6  # 23 days; a socket's time-out is at most 2^31 ms
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
@@ -43,7 +44,7 @@ class OvaProvider:
         username, password = config.secret.get("username", ""), config.secret.get("password", "")
         if bool(username) != bool(password):
             missing = "password" if username else "username"
-            raise SecretIncomplete(f"the Secret has no {missing!r}")
+            raise SecretIncomplete(f"key {missing!r} is missing")
         silence = _silence(config.options.get("httpTimeoutSeconds", ""))
         credentials = (username, password) if username else None
         self._web = Web(Location.parse(config.endpoint), credentials, config.tls, silence)
@@ -186,7 +187,7 @@ def _silence(text: str) -> float | None:
         seconds = float(text)
     except ValueError as exc:
         raise InvalidEndpoint(f"httpTimeoutSeconds is {text!r}, which is no number") from exc
-    return seconds or None
+    return min(seconds, _LONGEST_SILENCE) or None
 
 
 def _in_words(size: int) -> str:

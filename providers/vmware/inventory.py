@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from providers.vmware.session import Session
 
 MOREF = re.compile(r"(vm-)?[0-9]+")  # vCenter: vm-123; ESXi: a bare number
+# What SOAP can say (XML 1.0, 2.2): a name with another character is no VM's, and asking for it is a fault.
+_SAYABLE = re.compile("[\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
 UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 _DOWN_FOLDERS = [(vim.Folder, "childEntity")]
@@ -97,6 +99,8 @@ class Inventory:
             SourceVMNotFound: lists VMs that may have been meant.
             SourceVMNotUnique: lists those that have the name.
         """
+        if not (_SAYABLE.fullmatch(name) and _SAYABLE.fullmatch(folder)):
+            raise SourceVMNotFound(f"no virtual machine can be called {name!r} or be in folder {folder!r}")
         found = self._at_path(name, folder) or self._by_identifier(name)
         return found or self._by_name(name, folder)
 

@@ -61,7 +61,7 @@ def _type(field: Mapping[str, Any]) -> str:
 
 def _meaning(field: Mapping[str, Any], *, required: bool) -> str:
     parts = ["**Required.**"] if required else []
-    parts += [_line(field["description"])] if field.get("description") else []
+    parts += [_sentence(field["description"])] if field.get("description") else []
     if field.get("enum"):
         parts.append("One of " + ", ".join(f"`{word}`" for word in field["enum"] if word) + ".")
     if "default" in field:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from controller.kube.errors import NotFound
 from controller.kube.resource import Resource
 
 VM = Resource("kubevirt.io", "v1", "virtualmachines", "VirtualMachine")
@@ -19,11 +20,21 @@ CLASS = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", names
         (SECRET.path("ns", "s"), "/api/v1/namespaces/ns/secrets/s"),
         (CLASS.path(None, "fast"), "/apis/storage.k8s.io/v1/storageclasses/fast"),
         (CLASS.path("ignored", "fast"), "/apis/storage.k8s.io/v1/storageclasses/fast"),
-        (SECRET.path("ns", "../../../x"), "/api/v1/namespaces/ns/secrets/..%2F..%2F..%2Fx"),
+        (SECRET.path("ns", "a b?c=d#e"), "/api/v1/namespaces/ns/secrets/a%20b%3Fc%3Dd%23e"),
     ],
 )
 def test_paths_are_those_of_the_api(path: str, expected: str) -> None:
     assert path == expected
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name"),
+    [("ns", word) for word in ("", ".", "..", "a/b", "../../x", "100%")] + [("..", "a"), ("a/b", "a")],
+)
+def test_what_nothing_can_be_called_does_not_exist(namespace: str, name: str) -> None:
+    """As a path it would be another one: of a list, or of a kind."""
+    with pytest.raises(NotFound, match="nothing can be called so"):
+        SECRET.path(namespace, name)
 
 
 def test_an_object_of_a_namespaced_resource_needs_a_namespace() -> None:
