@@ -115,7 +115,10 @@ class Connections:
             for connection in self._all(source.key):
                 if user and user in connection.users:
                     return connection.provider
-        return self._connection(source.key, self.config(source), user).provider
+        try:
+            return self._connection(source.key, self.config(source), user).provider
+        except SecretIncomplete as exc:
+            raise SecretIncomplete(f"Secret {source.credentials}: {exc}") from exc
 
     def config(self, source: Source) -> SourceConfig:
         """Return what a provider of `source` is made from; raises as `provider`."""
@@ -210,13 +213,15 @@ class Connections:
     def _secret(self, source: Source) -> dict[str, str]:
         reference = source.credentials
         if reference is None:
-            return {}
+            if source.kind == "OvaSource":
+                return {}
+            raise SecretNotFound("spec.credentials.name is empty: no Secret is named")
         try:
             secret = self._kube.get(kinds.SECRETS, reference.name, reference.namespace)
         except NotFound as exc:
             raise SecretNotFound(f"Secret {reference} does not exist") from exc
         self._check_consent(secret, "Secret", reference, source.namespace)
-        return _decode(secret, reference)
+        return _decode(secret)
 
     def _check_consent(
         self, obj: Mapping[str, Any], kind: str, reference: Reference, referrer_namespace: str
@@ -259,14 +264,14 @@ class _Journal:
             log.warning("what was open at a source stays noted", source=self.source_key, error=str(exc))
 
 
-def _decode(secret: Mapping[str, Any], reference: Reference) -> dict[str, str]:
+def _decode(secret: Mapping[str, Any]) -> dict[str, str]:
     values = {}
     for key, encoded in (secret.get("data") or {}).items():
         try:
             # A trailing newline is what `--from-file` and editors leave behind; no password ends in one.
             values[key] = base64.b64decode(encoded).decode().rstrip("\r\n")
         except ValueError:
-            raise SecretIncomplete(f"key {key} of Secret {reference} is not text") from None
+            raise SecretIncomplete(f"key {key!r} is not text") from None
     return values
 
 

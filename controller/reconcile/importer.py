@@ -197,9 +197,8 @@ class ImportReconciler:
         if not ours & set(vmimport.finalizers):
             return Result()  # it is gone when whoever else holds it lets go
         try:
-            if not _is_over(vmimport) and not cleanup.undo(
-                self._context(vmimport, bound), restore_power=True
-            ):
+            context = self._context(vmimport, bound)
+            if not _is_over(vmimport) and cleanup.undo(context, restore_power=True) is None:
                 return Result(_RESTART_POLL_SECONDS)
         except Conflict:
             raise
@@ -245,7 +244,8 @@ class ImportReconciler:
             return True
         vmimport = held.vmimport
         bound = log.bind(namespace=vmimport.namespace, name=vmimport.name, uid=vmimport.uid)
-        if not _is_over(vmimport) and not cleanup.undo(self._context(vmimport, bound), restore_power=True):
+        context = self._context(vmimport, bound)
+        if not _is_over(vmimport) and cleanup.undo(context, restore_power=True) is None:
             return False
         self._forget(vmimport)
         bound.info("import vanished")
@@ -265,7 +265,7 @@ class ImportReconciler:
             ended = vmimport.phase in (Phase.SUCCEEDED, Phase.INVALID)
             context = self._context(vmimport, bound)
             has_vm = vmimport.phase is Phase.SUCCEEDED or cleanup.has_vm(context)
-            if not ended and not cleanup.undo(context, restore_power=False):
+            if not ended and cleanup.undo(context, restore_power=False) is None:
                 return Result(_RESTART_POLL_SECONDS)
         except Conflict:
             raise
@@ -295,7 +295,8 @@ class ImportReconciler:
         """Write the status that follows from `outcome`, if it differs; tell Events and log what flipped."""
         before = vmimport.status
         after = status_rules.next_status(vmimport, outcome, self._clock.now())
-        if after != before and not self._too_soon(vmimport, before, after):
+        # What an error says counts at once: the next pass may be minutes away.
+        if after != before and (isinstance(outcome, Verdict) or not self._too_soon(vmimport, before, after)):
             self._write(vmimport, after)
             self._tell(vmimport, before, after, outcome, bound)
 

@@ -50,7 +50,7 @@ def credentials(secret: Mapping[str, str], auth_url: str) -> v3.Password | v3.Ap
     user_domain = secret.get("user_domain_name") or secret.get("domain_name")
     project_domain = secret.get("project_domain_name") or secret.get("domain_name")
     if not user_domain or not project_domain:
-        raise SecretIncomplete("the Secret has no 'domain_name'")
+        raise SecretIncomplete("key 'domain_name' is missing")
     return v3.Password(
         auth_url,
         username=username,
@@ -64,7 +64,7 @@ def credentials(secret: Mapping[str, str], auth_url: str) -> v3.Password | v3.Ap
 def _require(secret: Mapping[str, str], *keys: str) -> list[str]:
     for key in keys:
         if not secret.get(key):
-            raise SecretIncomplete(f"the Secret has no {key!r}")
+            raise SecretIncomplete(f"key {key!r} is missing")
     return [secret[key] for key in keys]
 
 

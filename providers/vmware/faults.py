@@ -25,7 +25,6 @@ WIRE_ERRORS = (
 
 # First match wins, so a subclass stands before its base (NotAuthenticated is a NoPermission).
 _FAULTS: tuple[tuple[Any, type[errors.ProviderError]], ...] = (
-    (vim.fault.InvalidLogin, errors.AuthenticationFailed),
     (vim.fault.NotAuthenticated, errors.AuthenticationFailed),
     (vim.fault.NoPermission, errors.PermissionDenied),
     (vim.fault.RestrictedVersion, errors.PermissionDenied),  # free ESXi: the API is read-only
@@ -72,6 +71,10 @@ def _translate_fault(fault: Any, what: str) -> errors.ProviderError:
         )
     if isinstance(fault, vmodl.fault.ManagedObjectNotFound) and isinstance(fault.obj, vim.VirtualMachine):
         return errors.SourceVMNotFound(f"{what}: {_name(fault.obj)} does not exist")
+    if isinstance(fault, vim.fault.InvalidLogin):
+        return errors.AuthenticationFailed(
+            f"{what}: {describe(fault)}; check username and password in the source's Secret"
+        )
     for kind, error in _FAULTS:
         if isinstance(fault, kind):
             return error(f"{what}: {describe(fault)}")

@@ -31,7 +31,7 @@ class VmwareProvider:
     def __init__(self, config: SourceConfig) -> None:
         for key in ("username", "password"):
             if not config.secret.get(key):
-                raise SecretIncomplete(f"the Secret has no {key!r}")
+                raise SecretIncomplete(f"key {key!r} is missing")
         endpoint = Endpoint.parse(config.endpoint)
         self._policy = config.tls
         self._session = Session(

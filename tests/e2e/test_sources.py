@@ -70,6 +70,20 @@ def test_an_import_may_come_before_its_source(scene: Scene, tenant: str) -> None
     assert (status["phase"], status["importStatus"]) == ("Succeeded", "virtualMachineCreated")
 
 
+def test_an_import_that_comes_with_its_source_says_why_that_is_not_ready(scene: Scene, tenant: str) -> None:
+    """Not only that it was not verified yet, which is what the first look at it says."""
+    source = vmware_source(scene.vcenter, tenant, password="wrong-password")  # noqa: S106
+    scene.control_plane.apply([*source, vm_import(tenant, "early", "web", networkMapping=[])])
+    wait_until(
+        lambda: (
+            "check username and password"
+            in scene.control_plane.kubectl("get", "vmimport", "-n", tenant, "-o", "wide")
+        ),
+        what="the import to say what its source says",
+        timeout_seconds=SECONDS,
+    )
+
+
 def test_sources_of_all_kinds_in_one_manifest_each_get_a_status(scene: Scene, tenant: str) -> None:
     scene.control_plane.apply(
         [

@@ -7,9 +7,10 @@ import pytest
 
 from controller.api.types import Source
 from controller.connections import Connections
+from controller.errors import SecretNotFound
 from controller.patience import PatientProvider
 from providers.base import SourceConfig
-from providers.errors import AuthenticationFailed, CertificateChanged, Unreachable
+from providers.errors import AuthenticationFailed, CertificateChanged, SecretIncomplete, Unreachable
 
 SOURCE = {
     "kind": "VmwareSource",
@@ -118,3 +119,24 @@ def test_the_connections_of_others_stay_when_one_refuses(connections: Connection
     assert connections.refused("refused", AuthenticationFailed("refused"))
     assert connect(connections, user="other") is other
     assert not other.closed
+
+
+def test_a_secret_that_lacks_something_is_named(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_config: SourceConfig) -> FakeProvider:
+        raise SecretIncomplete("key 'password' is missing")
+
+    monkeypatch.setattr("providers.registry.connect", refuse)
+    with pytest.raises(SecretIncomplete, match="Secret default/login: key 'password' is missing"):
+        connect(connections)
+
+
+@pytest.mark.parametrize("credentials", [{}, {"name": "", "namespace": "default"}, None])
+def test_a_source_that_names_no_secret_is_told_so_unless_it_needs_none(
+    connections: Connections, credentials: dict[str, str] | None
+) -> None:
+    spec = {"endpoint": "https://vcenter/sdk", "url": "https://files/a.ova", "credentials": credentials}
+    with pytest.raises(SecretNotFound, match=r"spec\.credentials\.name is empty"):
+        connections.config(Source.from_object({**SOURCE, "spec": spec}))
+    assert connections.config(Source.from_object({**SOURCE, "kind": "OvaSource", "spec": spec})).secret == {}
