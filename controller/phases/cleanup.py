@@ -7,6 +7,7 @@ looks before it acts, so that it may be killed and run again anywhere.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 
 from controller import kinds
 from controller.api import conditions, names
@@ -14,7 +15,7 @@ from controller.api.phase import Phase
 from controller.errors import SourceNotFound
 from controller.kube.errors import NotFound
 from controller.phases import source_power
-from controller.phases.base import Changes, Context, Outcome, Stop, Wait, true
+from controller.phases.base import Changes, Context, Outcome, Stop, Wait, false, true
 from controller.phases.ownership import is_owned, release
 from providers.errors import DiscardNotDone, ProviderError, SourceVMNotFound
 
@@ -33,20 +34,46 @@ def run(ctx: Context) -> Outcome:
     if conditions.is_true(ctx.vmimport.status.get("conditions") or (), CLEANED_UP):
         return Stop()
     try:
-        stopped = undo(ctx, restore_power=True)
+        undone = undo(ctx, restore_power=True)
     except DiscardNotDone as exc:
         return Wait(exc.retry_after, exc.reason, str(exc))
-    if not stopped:
+    if undone is None:
         return Wait(1, "CleaningUp", "waiting for transfers to stop")
-    return Stop(Changes(conditions=[true(CLEANED_UP, "CleanedUp", "nothing is left of the attempt")]))
+    changed = [true(CLEANED_UP, "CleanedUp", f"nothing is left of the attempt{undone.of_power(ctx)}")]
+    if undone.source_is_on:
+        message = "switched on again after the import had failed"
+        changed.append(false(conditions.SOURCE_POWERED_OFF, "PowerRestored", message))
+    return Stop(Changes(conditions=changed))
 
 
-def undo(ctx: Context, *, restore_power: bool) -> bool:
-    """Undo all that this run has made and that its VM does not use; return False to be called again soon.
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What has become of the source VM when all was undone.
+
+    Attributes:
+        source_is_on: It was on before the import, and is on again.
+    """
+
+    source_is_on: bool
+
+    def of_power(self, ctx: Context) -> str:
+        """Say how the source VM stands, where people might expect something else."""
+        if self.source_is_on:
+            return "; the source VM is on again"
+        if ctx.powered_on_before() and not ctx.vmimport.spec.restore_source_power:
+            return "; the source VM is left as it is, as spec.onFailure.restoreSourcePower says"
+        return ""
+
+
+def undo(ctx: Context, *, restore_power: bool) -> Undone | None:
+    """Undo all that this run has made and that its VM does not use.
 
     Args:
         ctx: The pass.
         restore_power: Also switch the source VM on again, if we switched it off and the user wants that.
+
+    Returns:
+        `None`: transfers are still being stopped, and it is to be called again soon.
 
     Raises:
         DiscardNotDone: the source is still removing what the export has made there; to be called again.
@@ -54,15 +81,16 @@ def undo(ctx: Context, *, restore_power: bool) -> bool:
     vmimport = ctx.vmimport
     if not ctx.transfers.cancel(vmimport.uid):
         _stop_waiting_for_source(ctx)
-        return False
+        return None
+    source_is_on = False
     if has_vm(ctx):
         release_disks(ctx)
     else:
-        _undo_at_source(ctx, restore_power=restore_power)
+        source_is_on = _undo_at_source(ctx, restore_power=restore_power)
         _delete_unfinished(ctx)
     ctx.transfers.discard(vmimport.uid)
     ctx.connections.release(vmimport.uid)
-    return True
+    return Undone(source_is_on)
 
 
 def has_vm(ctx: Context) -> bool:
@@ -104,17 +132,18 @@ def _stop_waiting_for_source(ctx: Context) -> None:
             _discard_export(ctx)
 
 
-def _undo_at_source(ctx: Context, *, restore_power: bool) -> None:
+def _undo_at_source(ctx: Context, *, restore_power: bool) -> bool:
+    """Give back what is held at the source, and power; return whether the source VM is on because of that."""
     removing: DiscardNotDone | None = None
     if _source_touched(ctx):
         try:
             _discard_export(ctx)
         except DiscardNotDone as exc:
             removing = exc  # the source goes on with it, and the machine need not stand still for it
-    if restore_power:
-        source_power.give_back(ctx)
+    source_is_on = restore_power and source_power.give_back(ctx)
     if removing:
         raise removing
+    return source_is_on
 
 
 def _discard_export(ctx: Context) -> None:

@@ -13,10 +13,13 @@ DEBT: Final = ("source", "sourceVM", "sourcePowerState")
 """The fields of status that say which machine was touched, and how it was before."""
 
 
-def give_back(ctx: Context) -> None:
+def give_back(ctx: Context) -> bool:
     """Switch the source VM on again if it was on before this import touched it, and the user wants that.
 
     Idempotent. A machine that is gone, or whose source is, is given nothing back: nobody could ever do it.
+
+    Returns:
+        Whether the source VM is on because it was on before.
 
     Raises:
         ProviderError: the source refused, or is not there for the moment.
@@ -24,7 +27,7 @@ def give_back(ctx: Context) -> None:
     vmimport = ctx.vmimport
     wanted = vmimport.spec.restore_source_power and ctx.powered_on_before()
     if not wanted or not vmimport.status.get("sourceVM"):
-        return
+        return False
     vm = ctx.source_vm()
     try:
         provider = ctx.provider()
@@ -33,3 +36,5 @@ def give_back(ctx: Context) -> None:
             ctx.log.info("source VM switched on again", source_vm=vm.name)
     except (SourceNotFound, SourceVMNotFound) as exc:
         ctx.log.warning("nothing can be put back at the source", error=str(exc))
+        return False
+    return True

@@ -44,6 +44,7 @@ def run(ctx: Context) -> Outcome:
     entries: list[dict[str, Any]] = []
     waiting: list[str] = []
     lost: list[str] = []
+    events: list[tuple[str, str, str]] = []
     for index, entry in enumerate(vmimport.disks):
         image = _find(ctx, index)
         if image is None:
@@ -52,11 +53,14 @@ def run(ctx: Context) -> Outcome:
                 lost.append(entry["sourceDisk"])
                 continue
             updated = _submit(ctx, index, entry)
-            waiting.append(f"{entry['sourceDisk']}: submitted")
+            waiting.append(f"disk {entry['sourceDisk']}: submitted")
         else:
-            updated, word = _observe(ctx, index, entry, image)
+            updated, word, failed = _observe(ctx, index, entry, image)
+            word = word and f"disk {entry['sourceDisk']}: {word}"
             if word:
-                waiting.append(f"{entry['sourceDisk']}: {word}")
+                waiting.append(word)
+            if failed:  # the summary speaks of the next attempt a moment later
+                events.append(("Warning", "ImageFailed", word))
         entries.append(updated)
     if lost:
         return _back_to_export(lost)
@@ -67,7 +71,11 @@ def run(ctx: Context) -> Outcome:
             POLL_SECONDS,
             "ImportingImages",
             "; ".join(waiting),
-            Changes(disks=entries, conditions=[false(conditions.IMAGES_READY, "Importing", ready)]),
+            Changes(
+                disks=entries,
+                conditions=[false(conditions.IMAGES_READY, "Importing", ready)],
+                events=events,
+            ),
         )
     ctx.transfers.discard(vmimport.uid)
     return Advance(
@@ -98,7 +106,7 @@ def _judge(image: Mapping[str, Any]) -> tuple[ImageState, str]:
         return ImageState.FAILED, imported.get("message") or imported.get("reason") or "import failed"
     if imported.get("status") == conditions.TRUE:
         return ImageState.READY, ""
-    return ImageState.IMPORTING, f"{int(status.get('progress') or 0)} %"
+    return ImageState.IMPORTING, f"{int(status.get('progress') or 0)} % imported"
 
 
 def _find(ctx: Context, index: int) -> dict[str, Any] | None:
@@ -142,8 +150,10 @@ def _submit(ctx: Context, index: int, entry: dict[str, Any]) -> dict[str, Any]:
 
 def _replaced(entry: Mapping[str, Any]) -> list[conditions.Condition]:
     """Return the end of a failure: the failed image has a successor."""
-    failed = conditions.is_true(entry.get("diskConditions") or (), conditions.IMAGE_FAILED)
-    return [false(conditions.IMAGE_FAILED, "Replaced")] if failed else []
+    failed = conditions.find(entry.get("diskConditions") or (), conditions.IMAGE_FAILED)
+    if failed is None or failed.get("status") != conditions.TRUE:
+        return []
+    return [false(conditions.IMAGE_FAILED, "Replaced", failed.get("message", ""))]
 
 
 def _name_in_use(ctx: Context, display_name: str) -> bool:
@@ -154,19 +164,19 @@ def _name_in_use(ctx: Context, display_name: str) -> bool:
 
 def _observe(
     ctx: Context, index: int, entry: dict[str, Any], image: Mapping[str, Any]
-) -> tuple[dict[str, Any], str]:
-    """Return the disk's entry, and what is still waited for (empty: nothing)."""
+) -> tuple[dict[str, Any], str, bool]:
+    """Return the disk's entry, what is still waited for (empty: nothing), whether an attempt has failed."""
     name = image["metadata"]["name"]
     known = list(entry.get("diskConditions") or ())
     entry = {**entry, "VirtualMachineImage": name, "imageAttempts": int(entry.get("imageAttempts", 1))}
     if image["metadata"].get("deletionTimestamp"):
-        return entry, "the failed image is being deleted"
+        return entry, "the failed image is being deleted", False
     state, words = judge(image)
     if state is ImageState.READY:
         ctx.images.withdraw(ctx.vmimport.uid, index)
         ready = true(conditions.IMAGE_READY, "Imported", _size(image))
         submitted = true(conditions.IMAGE_SUBMITTED, "Submitted")
-        return {**entry, "diskConditions": [*known, submitted, ready, *_replaced(entry)]}, ""
+        return {**entry, "diskConditions": [*known, submitted, ready, *_replaced(entry)]}, "", False
     if state is ImageState.FAILED:
         attempts = entry["imageAttempts"]
         if attempts >= MAX_ATTEMPTS and ctx.images.unbroken(ctx.vmimport.uid, index):
@@ -182,11 +192,12 @@ def _observe(
         ctx.kube.delete(kinds.IMAGES, name, ctx.vmimport.namespace, uid=image["metadata"]["uid"])
         submitted = false(conditions.IMAGE_SUBMITTED, "Failed", message)
         failed = true(conditions.IMAGE_FAILED, "Failed", message)
-        return {**entry, "diskConditions": [*known, submitted, failed]}, f"{message}; submitting again"
+        return {**entry, "diskConditions": [*known, submitted, failed]}, f"{message}; submitting again", True
     # The image server forgets with its process what it published; Harvester does not.
     ctx.images.publish(ctx.vmimport.uid, index)
     submitted = true(conditions.IMAGE_SUBMITTED, "Submitted")
-    return {**entry, "diskConditions": [*known, submitted, false(conditions.IMAGE_READY, "Importing")]}, words
+    importing = false(conditions.IMAGE_READY, "Importing")
+    return {**entry, "diskConditions": [*known, submitted, importing]}, words, False
 
 
 def _back_to_export(lost: list[str]) -> Outcome:

@@ -53,6 +53,10 @@ def test_an_image_that_harvester_gives_up_on_is_tried_three_times_then_all_is_pu
     assert condition(scene, "refused", "Succeeded")["reason"] == "ImageFailed"
     assert "3 attempts" in scene.control_plane.kubectl("get", "vmimport", "refused", "-o", "wide")
     wait_for_cleanup(scene, "refused")
+    assert condition(scene, "refused", "CleanedUp")["message"].endswith("; the source VM is on again")
+    assert condition(scene, "refused", "SourcePoweredOff")["reason"] == "PowerRestored"
+    events = scene.control_plane.kubectl("describe", "vmimport", "refused").partition("Events:")[2]
+    assert [f"attempt {number} of 3 failed" in events for number in (1, 2, 3)] == [True, True, False]
     assert scene.vcenter.state().vm("refused").power_state == "poweredOn"
     assert images_of(scene, "refused") == []
     uid = scene.control_plane.api.get(import_path("default", "refused"))["metadata"]["uid"]
@@ -95,6 +99,8 @@ def test_the_source_stays_off_after_a_failure_if_the_user_wants_that(scene: Scen
     scene.control_plane.apply([wanted])
     scene.wait_for_phase("left-off", "Failed")
     wait_for_cleanup(scene, "left-off")
+    assert "left as it is" in condition(scene, "left-off", "CleanedUp")["message"]
+    assert condition(scene, "left-off", "SourcePoweredOff")["status"] == "True"
     assert scene.vcenter.state().vm("left-off").power_state == "poweredOff"
 
 

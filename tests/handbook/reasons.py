@@ -35,8 +35,8 @@ _FINDINGS = """
 
 Before anything is touched, everything is looked at, and all findings are told together in `status.preflight`.
 What *stops* makes the import Invalid; editing it starts it again. *Unless skipped*:
-`spec.skipPreflightChecks: true` overrules it. What *warns* is told as an Event and in the condition
-`PreflightPassed`, and stops nothing.
+`spec.skipPreflightChecks: true` overrules it. What *warns* is told as an Event, too, is named in
+the condition `PreflightPassed`, and stops nothing.
 
 | id | weight | says | remedy |
 |---|---|---|---|
@@ -112,7 +112,7 @@ def _told_above(found: source.Reasons) -> set[str]:
 
 
 def _when(error: source.ErrorReason) -> str:
-    return error.when.removeprefix("Surfaces ")
+    return error.when.removeprefix("Surfaces ").removesuffix(".")
 
 
 def _row(*cells: str) -> str:

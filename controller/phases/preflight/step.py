@@ -131,4 +131,6 @@ def _disk_status(vmimport: VirtualMachineImport, disk: SourceDisk) -> dict[str, 
 
 
 def _warnings(findings: list[Finding]) -> str:
-    return "; ".join(f.message for f in findings if f.severity is Severity.WARNING)
+    """Return which warnings there are; what each says stands in `status.preflight` and in an Event."""
+    identifiers = [finding.id for finding in findings if finding.severity is Severity.WARNING]
+    return f"{count(len(identifiers), 'warning')}: {', '.join(identifiers)}" if identifiers else ""
