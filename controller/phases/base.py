@@ -48,6 +48,13 @@ class Progress:
             fields["etaSeconds"] = int((self.bytes_total - self.bytes_transferred) / self.bytes_per_second)
         return fields
 
+    def pace(self) -> str:
+        """Return rate and time left for people: `25.0 MiB/s, about 12 min left`; empty without a rate."""
+        if not self.bytes_per_second:
+            return ""
+        left = (self.bytes_total - self.bytes_transferred) / self.bytes_per_second
+        return f"{format_bytes(self.bytes_per_second)}/s, about {format_duration(left)} left"
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:
@@ -190,6 +197,14 @@ def false(kind: str, reason: str, message: str = "") -> Condition:
 def count(number: int, noun: str) -> str:
     """Return `1 disk`, `2 disks`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time for people: `40 s`, `12 min`, `3 h 5 min`."""
+    if seconds < 60:  # noqa: PLR2004  # a minute
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def format_bytes(count: float) -> str:

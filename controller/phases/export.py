@@ -120,11 +120,13 @@ def _judge_failures(ctx: Context, states: list[TransferState | None]) -> Wait | 
         return None
     ctx.transfers.forget_failures(ctx.vmimport.uid)
     first = next(iter(verdicts.values()))
-    message = "; ".join(f"disk {key}: {verdict.message}" for key, verdict in verdicts.items())
+    words = [f"disk {key}: {verdict.message}" for key, verdict in verdicts.items()]
+    # Within: what woke the import for its progress may be due sooner.
+    message = "; ".join([*words, f"trying again within {RETRY_SECONDS:.0f} s"])
     return Wait(
         RETRY_SECONDS,
         first.reason,
-        f"{message}; trying again in {RETRY_SECONDS:.0f} s",
+        message,
         Changes(conditions=[false(conditions.DISKS_EXPORTED, first.reason, message)]),
         trouble=True,
     )
@@ -211,11 +213,9 @@ def _progress(disks: list[dict[str, Any]], states: list[TransferState | None]) -
 def _sentence(progress: Progress, states: list[TransferState | None]) -> str:
     running = sum(1 for state in states if _running(state))
     done = sum(1 for state in states if _done(state))
-    rate = f", {format_bytes(progress.bytes_per_second)}/s" if progress.bytes_per_second else ""
-    return (
-        f"read {format_bytes(progress.bytes_transferred)} of {format_bytes(progress.bytes_total)}{rate}; "
-        f"{done} of {count(len(states), 'disk')} done, {running} under way"
-    )
+    read = f"read {format_bytes(progress.bytes_transferred)} of {format_bytes(progress.bytes_total)}"
+    how = ", ".join(words for words in (read, progress.pace()) if words)
+    return f"{how}; {done} of {count(len(states), 'disk')} done, {running} under way"
 
 
 def _done(state: TransferState | None) -> bool:

@@ -31,6 +31,8 @@ _PLAIN_WORDS: Final = {
     Phase.FAILED: "VMMigrationFailed",
 }
 
+_OF_READING: Final = ("bytesPerSecond", "etaSeconds")
+
 _ADOPTED: Final = {
     "virtualMachineRunning": Phase.SUCCEEDED,
     "virtualMachineCreated": Phase.WAIT_FOR_VM,
@@ -86,6 +88,9 @@ def next_status(vmimport: VirtualMachineImport, outcome: Outcome | Verdict, now:
     status["phase"] = there.value
     status["observedGeneration"] = vmimport.generation
     status["importStatus"] = import_status(there, status)
+    if changes.progress is None and "progress" in status:
+        # Nothing is read in this pass: how fast it was, and when it would have ended, is no longer true.
+        status["progress"] = {name: n for name, n in status["progress"].items() if name not in _OF_READING}
     if here is there and changes.progress:
         status["progress"]["percent"] = max(
             status["progress"]["percent"], (vmimport.status.get("progress") or {}).get("percent", 0)

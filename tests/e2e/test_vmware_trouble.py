@@ -200,7 +200,7 @@ def test_an_import_whose_disks_are_refused_for_ever_goes_on_trying_and_can_be_de
 ) -> None:
     told = slow_ones.wait_for("refused-for-ever", "TransferInterrupted")
     assert told["status"] == "Unknown"
-    assert "trying again in 30 s" in told["message"]
+    assert "trying again within 30 s" in told["message"]
     assert slow_ones.status("refused-for-ever")["phase"] == "Export"
     source = "refused-for-ever"
     assert slow_ones.vcenter.state().vm(source).power_state == "poweredOff"

@@ -261,3 +261,26 @@ def test_progress_begins_anew_when_disks_have_to_be_read_again() -> None:
     assert "progress" not in status
     reading = Wait(10, "Exporting", "", Changes(progress=Progress(1, 100)))
     assert next_status(an_import(status=status), reading, LATER)["progress"]["percent"] == 1
+
+
+def test_rate_and_expected_end_are_told_only_while_something_is_read() -> None:
+    reading = Wait(10, "Exporting", "", Changes(progress=Progress(50, 100, 5)))
+    status = next_status(an_import(status={"phase": "Export"}), reading, NOON)
+    assert (status["progress"]["bytesPerSecond"], status["progress"]["etaSeconds"]) == (5, 10)
+    away = Verdict("Unreachable", "no route", retryable=True)
+    for ended in (away, Verdict("CorruptImage", "broken", retryable=False)):
+        after = next_status(an_import(status=status), ended, LATER)["progress"]
+        assert after == {"percent": 50, "bytesTransferred": 50, "bytesTotal": 100}
+
+
+@pytest.mark.parametrize(
+    ("progress", "pace"),
+    [
+        (Progress(0, 100), ""),
+        (Progress(60 << 20, 100 << 20, 1 << 20), "1.0 MiB/s, about 40 s left"),
+        (Progress(0, 18 << 30, 25 << 20), "25.0 MiB/s, about 12 min left"),
+        (Progress(0, 1 << 40, 100 << 20), "100.0 MiB/s, about 2 h 55 min left"),
+    ],
+)
+def test_the_pace_is_told_in_words(progress: Progress, pace: str) -> None:
+    assert progress.pace() == pace
