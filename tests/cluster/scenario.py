@@ -11,6 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.handbook import commands
+from tests.handbook.commands import NEEDS_A_POD
 from tests.lab import chart, crds, image, node, old_controller
 from tests.lab.chart import CHART, helm
 from tests.lab.control_plane import ControlPlane
@@ -72,6 +74,7 @@ class _Scenario:
             try:
                 self._install()
                 self._import()
+                self._type_what_the_handbook_says()
                 self._restart()
             except LabError as exc:
                 raise LabError(f"{exc}\n{self._node.logs()}") from None
@@ -208,6 +211,35 @@ class _Scenario:
         if status["phase"] not in phases:
             raise LabError(json.dumps(status, indent=1))
         return status
+
+    # -- looking at it ---------------------------------------------------------------------------------------
+
+    def _type_what_the_handbook_says(self) -> None:
+        """Run the handbook's commands for somebody in trouble that need a pod; each has something to show."""
+        of_pod = [
+            command for command in commands.all_commands() if commands.where_else(command) == NEEDS_A_POD
+        ]
+        (forward,) = (command for command in of_pod if command.startswith("kubectl port-forward "))
+        (ask,) = (command for command in of_pod if command.startswith("curl "))
+        together = f"{forward} >&2 & trap 'kill $!' EXIT; {ask} --silent --retry 30 --retry-connrefused"
+        uid = self._cluster.api.get(import_path("default", "web"))["metadata"]["uid"]
+        for command in (word for word in of_pod if word not in (forward, ask)):
+            said = commands.run(command, self._cluster.kubeconfig, [("UID-OF-THE-IMPORT", uid)])
+            if not said.strip() and " exec " not in command:
+                raise LabError(f"{command} has nothing to show")
+        said = commands.run(together, self._cluster.kubeconfig)
+        if not said.startswith("ok\nleading"):
+            raise LabError(f"{ask} shows {said!r}")
+        self._wait_for_stacks()
+        self._tell(f"{len(of_pod)} commands of the handbook work: pod, log, stacks, readiness")
+
+    def _wait_for_stacks(self) -> None:
+        log = f"{PODS}/{self._pod()['metadata']['name']}/log"
+        wait_until(
+            lambda: "(most recent call first):" in self._cluster.kubectl("get", "--raw", log),
+            what="stacks in the log",
+            timeout_seconds=30,
+        )
 
     # -- restarting ------------------------------------------------------------------------------------------
 

@@ -214,6 +214,8 @@ class ControlPlane:
             "--endpoint-reconciler-type=none",  # loopback may not stand in an Endpoints object
             f"--secure-port={self._api_port}",
             f"--client-ca-file={self._authority.certificate}",
+            f"--kubelet-client-certificate={self.directory / 'pki/user-admin.crt'}",
+            f"--kubelet-client-key={self.directory / 'pki/user-admin.key'}",
             f"--tls-cert-file={server.certificate}",
             f"--tls-private-key-file={server.key}",
             "--authorization-mode=RBAC",

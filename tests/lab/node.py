@@ -183,7 +183,12 @@ class Node:
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
             "address": ADDRESS,
-            "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": True}},
+            "authentication": {
+                "anonymous": {"enabled": False},
+                "webhook": {"enabled": True},
+                # The API server's, which asks for logs and the like.
+                "x509": {"clientCAFile": str(self._control_plane.authority.certificate)},
+            },
             "authorization": {"mode": "Webhook"},
             "containerRuntimeEndpoint": f"unix://{_SOCKET}",
             "oomScoreAdj": 0,
