@@ -27,6 +27,11 @@ class GuardedProvider:
         self._provider = provider
         self._guard = guard
 
+    @property
+    def cuts_power(self) -> bool:
+        """See `Provider.cuts_power`."""
+        return self._provider.cuts_power
+
     def verify(self) -> Verified:
         """See `Provider.verify`."""
         return self._provider.verify()

@@ -39,6 +39,11 @@ class PatientProvider:
         self._silence = ""  # what the last call was told; empty while the source is not silent
         self._next = 0.0  # when to ask again
 
+    @property
+    def cuts_power(self) -> bool:
+        """See `Provider.cuts_power`."""
+        return self._provider.cuts_power
+
     def verify(self) -> Verified:
         """See `Provider.verify`."""
         return self._listen(self._provider.verify)

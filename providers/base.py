@@ -139,6 +139,15 @@ class Provider(Protocol):
     timeout (30 s unless said otherwise): waiting for a state is the caller's business.
     """
 
+    @property
+    def cuts_power(self) -> bool:
+        """Whether `power_off` is harder than `request_shutdown`.
+
+        Where it is not, the source has one way to stop a VM, and both ask for it: the source asks the guest,
+        and switches the VM off itself when that takes too long. Constant.
+        """
+        ...
+
     def verify(self) -> Verified:
         """Log in and check that the source is what the spec says. No side effects at the source."""
         ...
@@ -152,7 +161,7 @@ class Provider(Protocol):
         ...
 
     def request_shutdown(self, vm: SourceVM) -> None:
-        """Ask the guest to shut down; returns at once.
+        """Have the guest asked to shut down; returns at once.
 
         Raises:
             GuestToolsNotRunning: the guest cannot be asked.
@@ -160,7 +169,7 @@ class Provider(Protocol):
         ...
 
     def power_off(self, vm: SourceVM) -> None:
-        """Switch the VM off hard. Already off is success."""
+        """Switch the VM off, hard where the source can (see `cuts_power`). Already off is success."""
         ...
 
     def power_on(self, vm: SourceVM) -> None:

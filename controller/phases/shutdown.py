@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from controller.api import conditions
 from controller.api.phase import Phase
 from controller.phases.base import Advance, Changes, Context, Outcome, Wait, false, true
@@ -12,6 +14,49 @@ from providers.model import PowerState, SourceVM
 POLL_SECONDS = 2.0  # one cheap property read per VM that is shutting down
 
 
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """How a shutdown is told.
+
+    Attributes:
+        asked: Once the source was asked.
+        refused: When it could not be asked, because of `{error}`.
+        waits: Meanwhile; `{grace}` stands for the grace period in seconds, as in `over`.
+        over: When the grace period is over.
+        off: While the VM is switched off, because of `{why}`.
+        done: At the end.
+        done_off: At the end, after it was switched off.
+    """
+
+    asked: str
+    refused: str
+    waits: str
+    over: str
+    off: str
+    done: str
+    done_off: str
+
+
+_HARD = _Words(
+    asked="the guest was asked to shut down",
+    refused="{error}; the VM is switched off hard when the grace period is over",
+    waits="waiting for the guest to shut down; it is switched off hard after {grace:.0f} s",
+    over="the guest did not shut down within {grace:.0f} s",
+    off="switching the source VM off hard: {why}",
+    done="the guest shut down",
+    done_off="switched off hard",
+)
+_SOFT = _Words(
+    asked="the source was asked to stop the VM: guest first, and off when that takes it too long",
+    refused="{error}; the source is asked again when the grace period is over",
+    waits="waiting for the source to stop the VM; it is asked again after {grace:.0f} s",
+    over="it was not off within {grace:.0f} s",
+    off="asking the source to stop the VM, for which it takes its own time: {why}",
+    done="the source stopped it",
+    done_off="the source stopped it",
+)
+
+
 def run(ctx: Context) -> Outcome:
     """Bring the source VM to `PoweredOff`; never hangs on a guest that does not answer.
 
@@ -20,6 +65,7 @@ def run(ctx: Context) -> Outcome:
     """
     vm = ctx.source_vm()
     provider = ctx.provider()
+    words = _HARD if provider.cuts_power else _SOFT
     state = provider.power_state(vm)
     status = ctx.vmimport.status
     if not conditions.find(status.get("conditions") or (), conditions.SOURCE_POWERED_OFF):
@@ -39,36 +85,30 @@ def run(ctx: Context) -> Outcome:
             "the source VM is off",
             Changes(
                 fields={"shutdownRequestedTime": None},
-                conditions=[true(conditions.SOURCE_POWERED_OFF, "PoweredOff", _how(ctx))],
+                conditions=[true(conditions.SOURCE_POWERED_OFF, "PoweredOff", _how(ctx, words))],
                 old_conditions=[true(conditions.OLD_POWERED_OFF, "PoweredOff")],
             ),
         )
     if ctx.vmimport.spec.force_power_off:
-        return _power_off(provider, vm, "ForcedPowerOff", "spec.forcePowerOff is set")
+        return _power_off(provider, vm, words, "ForcedPowerOff", "spec.forcePowerOff is set")
     requested = status.get("shutdownRequestedTime")
     if not requested:
-        return _request(ctx, provider, vm)
+        return _request(ctx, provider, vm, words)
     grace = ctx.vmimport.spec.graceful_timeout_seconds
     left = grace - (ctx.clock.now() - conditions.parse_timestamp(requested)).total_seconds()
     if left <= 0:
-        return _power_off(
-            provider, vm, "GracePeriodOver", f"the guest did not shut down within {grace:.0f} s"
-        )
-    return Wait(
-        min(POLL_SECONDS, left),
-        "ShuttingDown",
-        f"waiting for the guest to shut down; it is switched off hard after {grace:.0f} s",
-    )
+        return _power_off(provider, vm, words, "GracePeriodOver", words.over.format(grace=grace))
+    return Wait(min(POLL_SECONDS, left), "ShuttingDown", words.waits.format(grace=grace))
 
 
-def _request(ctx: Context, provider: Provider, vm: SourceVM) -> Wait:
+def _request(ctx: Context, provider: Provider, vm: SourceVM, words: _Words) -> Wait:
     """Ask the guest to shut down; the grace period runs from here, whether it can be asked or not."""
-    message = "the guest was asked to shut down"
+    message = words.asked
     reason = "ShutdownRequested"
     try:
         provider.request_shutdown(vm)
     except (GuestToolsNotRunning, PermissionDenied) as exc:
-        reason, message = exc.reason, f"{exc}; the VM is switched off hard when the grace period is over"
+        reason, message = exc.reason, words.refused.format(error=exc)
     return Wait(
         POLL_SECONDS,
         "ShuttingDown",
@@ -82,9 +122,9 @@ def _request(ctx: Context, provider: Provider, vm: SourceVM) -> Wait:
     )
 
 
-def _power_off(provider: Provider, vm: SourceVM, reason: str, why: str) -> Wait:
+def _power_off(provider: Provider, vm: SourceVM, words: _Words, reason: str, why: str) -> Wait:
     provider.power_off(vm)
-    message = f"switching the source VM off hard: {why}"
+    message = words.off.format(why=why)
     return Wait(
         POLL_SECONDS,
         "PoweringOff",
@@ -97,8 +137,8 @@ def _power_off(provider: Provider, vm: SourceVM, reason: str, why: str) -> Wait:
     )
 
 
-def _how(ctx: Context) -> str:
+def _how(ctx: Context, words: _Words) -> str:
     if not ctx.powered_on_before():
         return "it was not running"
     asked = conditions.find(ctx.vmimport.status.get("importConditions") or (), conditions.OLD_POWERING_OFF)
-    return "switched off hard" if asked else "the guest shut down"
+    return words.done_off if asked else words.done

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class OpenstackProvider:
     """Implements `providers.base.Provider`. One login, made by the first call and shared by all threads."""
 
+    cuts_power = False
+
     def __init__(self, config: SourceConfig) -> None:
         self._session = Session(
             Endpoint.parse(config.endpoint), config.secret, config.tls, config.options.get("region", "")

@@ -40,6 +40,8 @@ class OvaProvider:
     download reads on to the end, where the manifest may be: no disk ends before it is verified.
     """
 
+    cuts_power = False  # there is none to cut
+
     def __init__(self, config: SourceConfig) -> None:
         username, password = config.secret.get("username", ""), config.secret.get("password", "")
         if bool(username) != bool(password):

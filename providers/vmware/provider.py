@@ -28,6 +28,8 @@ class VmwareProvider:
     up to `lease.READY_TIMEOUT` seconds. `discard_export` and `close` cut that short.
     """
 
+    cuts_power = True
+
     def __init__(self, config: SourceConfig) -> None:
         for key in ("username", "password"):
             if not config.secret.get(key):

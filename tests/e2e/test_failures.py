@@ -120,6 +120,7 @@ def test_a_guest_that_ignores_the_request_is_switched_off_after_the_grace_period
     assert scene.vcenter.state().vm("stubborn").calls["PowerOffVM_Task"] == 1
     described = scene.control_plane.kubectl("describe", "vmimport", "stubborn")
     assert "GracePeriodOver" in described
+    assert condition(scene, "stubborn", "SourcePoweredOff")["message"] == "switched off hard"
 
 
 def test_a_vm_that_is_switched_on_while_it_is_read_is_shut_down_and_read_again(scene: Scene) -> None:

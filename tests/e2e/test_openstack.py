@@ -66,6 +66,8 @@ def test_a_server_on_volumes_arrives_byte_by_byte_and_boots(
     assert imported(scene, source, status) == disks.digests(root_is_volume=True)
     assert project.inventory() == before
     assert power_of(project, server.id) == "SHUTOFF"
+    told = {entry["type"]: entry["message"] for entry in status["conditions"]}
+    assert told["SourcePoweredOff"] == "the source stopped it"
     vm = scene.control_plane.api.get(f"/apis/kubevirt.io/v1/namespaces/{source}/virtualmachines/web")
     domain = vm["spec"]["template"]["spec"]["domain"]
     (port,) = project.api.get("network", f"/v2.0/ports?device_id={server.id}")["ports"]
