@@ -20,7 +20,7 @@ def connect(config: SourceConfig) -> Provider:
 
             return VmwareProvider(config)
         case SourceKind.OPENSTACK:
-            from providers.openstack.provider import OpenstackProvider  # noqa: PLC0415  # as above
+            from providers.openstack.provider import OpenstackProvider  # noqa: PLC0415  # the SDK: 0.4 s, 20 MB
 
             return OpenstackProvider(config)
         case SourceKind.OVA:

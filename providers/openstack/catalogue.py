@@ -72,6 +72,20 @@ def versioned(service: Service, url: str, project_id: str) -> str:
     return f"{base}/{_VERSIONS[service]}{rest}"
 
 
+def service_type(service: Service) -> str:
+    """Return the official name of a kind of service; the SDK goes by it."""
+    return _TYPES[service][0]
+
+
+def version_document(service: Service, url: str) -> str:
+    """Return where a service tells of the version in its URL, from which it is taken.
+
+    With a slash at its end: without one, Cinder redirects, to an address that it takes for its own.
+    """
+    version = f"/{_VERSIONS[service]}"
+    return f"{url[: url.rindex(version)]}{version}/"
+
+
 def _find(entries: list[Mapping[str, Any]], types: tuple[str, ...], region: str) -> str | None:
     for kind in types:
         for entry in entries:

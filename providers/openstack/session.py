@@ -1,16 +1,19 @@
-"""One login to a cloud, and JSON to and from its services."""
+"""One login to a cloud, and JSON to and from its services, through the SDK's connection and its adapters."""
 
 from __future__ import annotations
 
 import threading
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from keystoneauth1 import discover
 from keystoneauth1 import exceptions as keystone
 from keystoneauth1.identity import v3
 from keystoneauth1.session import Session as KeystoneSession
+from openstack.connection import Connection
 
 from providers.errors import AuthenticationFailed, InvalidEndpoint, SecretIncomplete, Unreachable
-from providers.openstack.catalogue import Service, service_urls
+from providers.openstack.catalogue import Service, service_type, service_urls, version_document
 from providers.openstack.endpoint import Endpoint, Origin
 from providers.openstack.faults import WIRE_ERRORS, from_response, translate
 from providers.openstack.trust import TrustingSession
@@ -21,16 +24,19 @@ if TYPE_CHECKING:
 
     import requests
     from keystoneauth1.access.access import AccessInfo
+    from openstack.proxy import Proxy
 
     from providers.base import TLSPolicy
 
 TIMEOUT = 30.0  # seconds of silence of a service
 USER_AGENT = "harvester-vm-import-controller"
 
-# 2.61 embeds the flavor with its extra specs; 2.19 tells the description, 2.9 the lock. Older clouds (2.1 is
-# from 2015) do with less.
-_COMPUTE_MICROVERSION = (2, 61)
-_VOLUME_MICROVERSION = (3, 5)  # messages, which tell why something failed; Ocata, 2017
+_MICROVERSIONS = {
+    # Embeds the flavor with its extra specs; 2.19 tells the description, 2.9 the lock. Older clouds (2.1 is
+    # from 2015) do with less.
+    Service.COMPUTE: (2, 61),
+    Service.VOLUME: (3, 5),  # messages, which tell why something failed; Ocata, 2017
+}
 
 
 def credentials(secret: Mapping[str, str], auth_url: str) -> v3.Password | v3.ApplicationCredential:
@@ -79,13 +85,14 @@ class Session:
         self.http = TrustingSession(policy, endpoint.origin)
         self._region = region
         self._auth = credentials(secret, endpoint.auth_url)
-        self._keystone = KeystoneSession(
+        keystone_session = KeystoneSession(
             auth=self._auth, session=self.http, user_agent=USER_AGENT, timeout=TIMEOUT, redirect=3
         )
+        self._connection = Connection(session=keystone_session)
+        self._adapters: dict[Service, Proxy] = {}
         self._throttle = LoginThrottle()
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._versions: dict[Service, str] = {}
 
     def access(self) -> AccessInfo:
         """Return the token and what came with it; logs in when there is none or it is about to end.
@@ -98,7 +105,7 @@ class Session:
                 raise Unreachable("the connection to the source was closed")
             self._throttle.check()
             try:
-                access = self._auth.get_access(self._keystone)
+                access = self._auth.get_access(self._connection.session)
             except WIRE_ERRORS as exc:
                 error = translate(exc, "log in", self.endpoint.origin.authority)
                 if isinstance(error, AuthenticationFailed):
@@ -134,11 +141,15 @@ class Session:
         Raises:
             ProviderError: it was not answered, or refused.
         """
-        url = self.url(service)
-        headers = {"Accept": "application/json", **self._microversion(service, url)}
-        response = self._send(method, f"{url}{path}", headers, **kwargs)
+        adapter = self._adapter(service)
+        what = f"{method} {path.partition('?')[0]}"
+        token = self.token()
+        response = self._send(adapter, method, path, what, **kwargs)
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            self.token(stale=token)
+            response = self._send(adapter, method, path, what, **kwargs)
         if not response.ok:
-            raise from_response(response, f"{method} {path.partition('?')[0]}")
+            raise from_response(response, what)
         return response
 
     def pages(self, service: Service, path: str, key: str, **params: str) -> Iterator[Mapping[str, Any]]:
@@ -164,6 +175,7 @@ class Session:
     def close(self) -> None:
         """Drop the connections. The token ends by itself: revoking it would cut off downloads of others."""
         self._closed.set()
+        self._connection.close()
         self.http.close()
 
     @property
@@ -171,42 +183,64 @@ class Session:
         """Set once `close` was called."""
         return self._closed
 
-    def _send(self, method: str, url: str, headers: Mapping[str, str], **kwargs: Any) -> requests.Response:
-        authority = Origin.of(url).authority
+    @staticmethod
+    def _send(adapter: Proxy, method: str, path: str, what: str, **kwargs: Any) -> requests.Response:
+        """Send once. Another token is for `access` to get: it spaces logins, and names Keystone in errors."""
+        headers = {"Accept": "application/json"}
         try:
-            response = self._keystone.request(url, method, headers=dict(headers), raise_exc=False, **kwargs)
+            return adapter.request(path, method, headers=headers, allow_reauth=False, **kwargs)
         except WIRE_ERRORS as exc:
-            raise translate(exc, f"{method} {url}", authority) from exc
-        return response
+            raise translate(exc, what, Origin.of(str(adapter.endpoint_override)).authority) from exc
 
-    def _microversion(self, service: Service, url: str) -> dict[str, str]:
-        """Return the header that asks for the newest version that both sides know."""
-        if service not in (Service.COMPUTE, Service.VOLUME):
-            return {}
-        known = self._versions.get(service)
-        if known is None:
-            newest = _COMPUTE_MICROVERSION if service is Service.COMPUTE else _VOLUME_MICROVERSION
-            offered = self._offered(service, url)
-            best = min(newest, offered)
-            known = self._versions[service] = f"{best[0]}.{best[1]}"
-        name = "compute" if service is Service.COMPUTE else "volume"
-        return {"OpenStack-API-Version": f"{name} {known}", "X-OpenStack-Nova-API-Version": known}
+    def _adapter(self, service: Service) -> Proxy:
+        """Return the SDK's adapter of a service, bound to the URL that the catalogue has for it now.
 
-    def _offered(self, service: Service, url: str) -> tuple[int, int]:
-        """Return the newest microversion that the service offers: its version document says so."""
-        version = "v2.1" if service is Service.COMPUTE else "v3"
-        root = url[: url.rindex(f"/{version}") + len(version) + 1]
-        document = self._decoded(self._send("GET", f"{root}/", {"Accept": "application/json"}), root)
-        entries = [document.get("version"), *(document.get("versions") or ())]
-        for entry in entries:
-            if entry and entry.get("id") in (version, f"{version}.0") and entry.get("version"):
-                major, _, minor = str(entry["version"]).partition(".")
-                return int(major), int(minor)
-        return (2, 1) if service is Service.COMPUTE else (3, 0)
+        Bound, it looks for no versions. Nor does it repeat anything: by default, the SDK repeats up to five
+        times what Glance refuses, and sleeps in between.
+        """
+        url = self.url(service)
+        bound_to = url.replace("%", "%%")  # keystoneauth would fill in `%(project_id)s` and its kin
+        adapter = self._adapters.get(service)
+        if adapter is None or adapter.endpoint_override != bound_to:
+            config, kind = self._connection.config, service_type(service)
+            config.set_service_value("endpoint_override", kind, bound_to)
+            adapter = config.get_session_client(kind, connect_retries=0, status_code_retries=0)
+            if service in _MICROVERSIONS:
+                adapter.default_microversion = self._microversion(service, url)
+            self._adapters[service] = adapter
+        return adapter
+
+    def _microversion(self, service: Service, url: str) -> str | None:
+        """Return the newest microversion that both sides know; `None`: the service tells of none.
+
+        `openstack.utils.maximum_supported_microversion` would hold a service that does not answer now for one
+        that is old, from then on: servers would be described without flavor and lock.
+
+        Raises:
+            Unreachable: it cannot be learned now.
+        """
+        document = version_document(service, url)
+        ours = _MICROVERSIONS[service]
+        major = str(ours[0])
+        try:
+            known = discover.get_discovery(self._connection.session, document, authenticated=None)
+            version = known.versioned_data_for(min_version=major, max_version=f"{major}.latest")
+        except (keystone.DiscoveryFailure, TypeError) as exc:
+            raise Unreachable(f"the answer to {document} tells of no versions") from exc
+        except WIRE_ERRORS as exc:
+            error = translate(exc, f"GET {document}", Origin.of(document).authority)
+            if isinstance(exc, keystone.HTTPClientError) and not isinstance(error, Unreachable):
+                return None  # a gateway keeps the document from us, and maybe nothing else
+            raise error from exc
+        theirs = version and version["max_microversion"]
+        return discover.version_to_string(min(ours, theirs)) if theirs else None
 
     @staticmethod
     def _decoded(response: requests.Response, path: str) -> Any:
         try:
-            return response.json()
+            decoded = response.json()
         except ValueError as exc:
             raise Unreachable(f"the answer to {path} is not JSON (HTTP {response.status_code})") from exc
+        if not isinstance(decoded, dict):
+            raise Unreachable(f"the answer to {path} is JSON, but no object (HTTP {response.status_code})")
+        return decoded

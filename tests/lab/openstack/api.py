@@ -1,6 +1,6 @@
 """How the lab itself uses the cloud: JSON over HTTP, with a login. What the calls mean is OpenStack's.
 
-Not openstacksdk, whose own code warns of itself where warnings are errors.
+Not through the SDK, as the product's are: the lab must not share its mistakes.
 """
 
 from __future__ import annotations
