@@ -90,7 +90,8 @@ def from_status(status: int, what: str, words: str) -> ProviderError:
     """Return the error for an HTTP status."""
     message = f"{what}: {words or f'HTTP {status}'}"
     if status >= 500 or status in (408, 429):  # noqa: PLR2004
-        return Unreachable(f"{message} (HTTP {status})")
+        code = f"HTTP {status}"
+        return Unreachable(message if code in message else f"{message} ({code})")
     if status == 403 and "quota" in words.lower():  # noqa: PLR2004  # Nova's and Glance's way of saying 413
         return QuotaExceeded(message)
     return _BY_STATUS.get(status, Refused)(message)

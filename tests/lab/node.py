@@ -34,6 +34,7 @@ API_SERVER_FLAGS = (
     "--bind-address=0.0.0.0",
     f"--advertise-address={ADDRESS}",
     "--endpoint-reconciler-type=lease",
+    "--kubelet-preferred-address-types=InternalIP",  # nobody resolves the node's name
 )
 _CNI = {
     "cniVersion": "0.4.0",

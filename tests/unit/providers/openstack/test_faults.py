@@ -53,6 +53,13 @@ def test_a_refusal_is_told_in_the_services_own_words(
     assert f"do it: {words}" in str(error)
 
 
+@pytest.mark.parametrize("words", ["Not Implemented", "Not Implemented (HTTP 501)"])
+def test_the_code_of_a_failing_service_is_told_once(words: str) -> None:
+    assert str(from_response(answer(501, {"error": {"message": words}}), "log in")) == (
+        "log in: Not Implemented (HTTP 501)"
+    )
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
