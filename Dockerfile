@@ -15,11 +15,12 @@ COPY controller /build/controller
 COPY providers /build/providers
 COPY converters /build/converters
 # Without the twin of the whole Kubernetes client that is for asyncio: 68 MB which nothing here imports.
-# Bytecode goes in now, since the root file system is read-only later; hashes instead of times keep it the same.
+# Bytecode goes in now, since the root file system is read-only later. What keeps it the same from build to build:
+# hashes of sources instead of their times (also for what pip has compiled on its way), one order of what sets hold.
 RUN /opt/venv/bin/pip install --no-cache-dir --no-compile --no-index --no-deps --no-build-isolation /build \
  && /opt/venv/bin/pip uninstall --yes pip \
  && rm -r /opt/venv/lib/python3.11/site-packages/kubernetes/aio \
- && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
+ && PYTHONHASHSEED=0 python3 -m compileall -q -f --invalidation-mode unchecked-hash /opt/venv/lib
 
 FROM ${BASE}
 RUN apt-get update \
