@@ -63,11 +63,21 @@ def provider(cloud: OpenStackCloud, tenant: Tenant) -> Iterator[OpenstackProvide
         yield provider
 
 
+@pytest.fixture(scope="module")
+def stopped(cloud: OpenStackCloud, shop: tuple[Tenant, Server]) -> tuple[SourceVM, dict[str, dict[str, str]]]:
+    """The server, off; and what the project holds then."""
+    with closing(provider_for(cloud, secret_of(shop[0]))) as provider:
+        return lab.stopped(provider, "shop"), shop[0].inventory()
+
+
 @pytest.fixture
-def vm(provider: OpenstackProvider, tenant: Tenant) -> Iterator[SourceVM]:
+def vm(
+    provider: OpenstackProvider, tenant: Tenant, stopped: tuple[SourceVM, dict[str, dict[str, str]]]
+) -> Iterator[SourceVM]:
     """The server, off; after the test the project is as it was before."""
-    vm = lab.stopped(provider, "shop")
-    before = tenant.inventory()
+    vm, before = stopped
+    provider.request_shutdown(vm)
+    lab.wait_for_power(provider, vm, PowerState.OFF)
     yield vm
     lab.discard(provider, vm)
     assert tenant.inventory() == before
