@@ -37,6 +37,8 @@ AUDIT_POLICY = {
     "omitStages": ["RequestReceived"],
     "rules": [{"level": "Metadata"}],
 }
+# Of Go's garbage collector: a fifth of the API server's work, for 260 MiB more of memory.
+COLLECT_LESS = {"GOGC": "400"}
 
 
 class ControlPlane:
@@ -249,7 +251,7 @@ class ControlPlane:
         ]
 
     def _process(self, name: str, command: Sequence[str | Path]) -> LabProcess:
-        return LabProcess(name, command, log=self.directory / f"{name}.log")
+        return LabProcess(name, command, log=self.directory / f"{name}.log", env=COLLECT_LESS)
 
     # -- inner parts -----------------------------------------------------------------------------------------
 
