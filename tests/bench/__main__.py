@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.bench import byte_path, control_loop, fleet, ova, serving
+from tests.bench import byte_path, control_loop, fleet, inflate, ova, serving
 from tests.bench.figures import publish
 from tests.lab import toolchain
 from tests.lab.errors import LabError
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "control-loop": control_loop.run,
     "requests": control_loop.requests_per_import,
     "fleet": fleet.run,
+    "inflate": inflate.run,
     "ova": ova.run,
     "serving": serving.run,
 }

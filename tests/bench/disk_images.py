@@ -44,7 +44,7 @@ def make(folder: Path, name: str, size_bytes: int, data_bytes: int, *, noise: bo
         noise: Data that cannot be compressed: archives, media, encrypted volumes.
     """
     disk = Disk(folder / f"{name}.raw", folder / f"{name}.vmdk", size_bytes)
-    grains = [(grain, zlib.compress(grain, 1)) for grain in (_noise() if noise else _grains())]
+    grains = [(grain, zlib.compress(grain, 1)) for grain in (_noise() if noise else mixed_grains())]
     with disk.raw.open("wb") as raw, disk.vmdk.open("wb") as vmdk:
         raw.truncate(size_bytes)
         writer = _Writer(vmdk, size_bytes)
@@ -61,7 +61,7 @@ def _noise() -> list[bytes]:
     return [rng.randbytes(GRAIN) for _ in range(DIFFERENT_GRAINS)]
 
 
-def _grains() -> list[bytes]:
+def mixed_grains() -> list[bytes]:
     """Make grains of which a fifth is noise, two fifths are text and two fifths records of a binary file."""
     rng = random.Random(1)  # noqa: S311  # reproducible on purpose
     words = [bytes(rng.choices(b"abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 11))) for _ in range(4000)]

@@ -10,7 +10,7 @@ from tests.e2e.rights import asked_for
 from tests.lab.scene import Scene, vmware_source
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def scene() -> Iterator[Scene]:
     """The whole lab with its controller, and a verified source in namespace `default`.
 
