@@ -16,7 +16,7 @@ demo: ## Import a VM from a simulated vCenter and boot it, on real parts (KEEP=1
 
 # The tests of a file share what they start, so that they stay together; the longest files come first.
 TWO_AT_ONCE = --numprocesses 2 --dist loadfile --no-loadscope-reorder
-test: setup ## Run all tests (ARGS="-k name" for some)
+test: setup ## Run all tests (ARGS="-k name" for some, ARGS="-n0 --pdb" in one process)
 	@$(RUN) -m pytest $(TWO_AT_ONCE) $(ARGS)
 
 test-cluster: ## Run the image as a pod of a real node, installed by helm (root; minutes the first time)
