@@ -7,6 +7,7 @@ last word, when the process is dying anyway, it is right, and `__main__` has it 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -19,7 +20,8 @@ def write_stacks(descriptor: int = STANDARD_ERROR) -> None:
     """Write the stack of every thread, the innermost call first: files, lines and functions.
 
     No values, so no secrets. Safe in a handler of a signal: the descriptor is written to directly, because
-    whatever this thread was at may be a write to `sys.stderr`.
+    whatever this thread was at may be a write to `sys.stderr`, and nothing is raised, because that would end
+    whatever it was at. What nobody reads is lost.
     """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     lines = []
@@ -28,5 +30,6 @@ def write_stacks(descriptor: int = STANDARD_ERROR) -> None:
         calls = [(called.f_code, line) for called, line in traceback.walk_stack(frame)]
         lines += [f'  File "{code.co_filename}", line {line} in {code.co_name}' for code, line in calls]
     text = memoryview("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
-    while text:
-        text = text[os.write(descriptor, text) :]
+    with contextlib.suppress(OSError):
+        while text:
+            text = text[os.write(descriptor, text) :]

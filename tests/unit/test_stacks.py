@@ -61,6 +61,15 @@ def test_every_thread_is_named_with_its_calls_and_none_of_their_values() -> None
     assert secret not in text
 
 
+def test_who_is_asked_where_nobody_reads_goes_on() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        write_stacks(writing)
+    finally:
+        os.close(writing)
+
+
 def test_a_process_that_is_asked_again_and_again_goes_on_and_ends_when_it_is_told_to() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(BUSY)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
