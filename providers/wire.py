@@ -122,8 +122,10 @@ def translated(what: str, closed: threading.Event, silence: float | None) -> Ite
 
 def in_words(exc: BaseException, silence: float | None) -> str:
     """Return what happened, without what the libraries quote: addresses with signatures, for instance."""
-    if isinstance(exc, TimeoutError | ReadTimeoutError):
-        return f"no byte for {silence or 0:g} s"
+    # With an errno (ETIMEDOUT) it was the kernel that gave up, at a time of its own.
+    waited = isinstance(exc, TimeoutError | ReadTimeoutError) and _os_error(exc).errno is None
+    if waited and silence is not None:
+        return f"no byte for {silence:g} s"
     return f"the connection broke ({type(exc).__name__})"
 
 
