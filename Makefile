@@ -14,7 +14,8 @@ help: ## Show this list
 demo: ## Import a VM from a simulated vCenter and boot it, on real parts (KEEP=1 leaves it running)
 	@$(RUN) -m tests.lab.demo $(if $(KEEP),--keep)
 
-# The tests of a file share what they start, so that they stay together; the longest files come first.
+# The tests of a file share what they start, so that they stay together. The order stays that of collection, in
+# which the end-to-end tests, the longest files, come before the others.
 TWO_AT_ONCE = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test: setup ## Run all tests (ARGS="-k name" for some, ARGS="-n0 --pdb" in one process)
 	@$(RUN) -m pytest $(TWO_AT_ONCE) $(ARGS)

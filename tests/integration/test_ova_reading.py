@@ -12,8 +12,6 @@ from providers.errors import (
     ArchiveInvalid,
     DigestMismatch,
     DiskNotReady,
-    ManifestInvalid,
-    ProviderError,
     SourceChanged,
     SourceCorrupt,
     TransferInterrupted,
@@ -324,47 +322,6 @@ def test_a_gzip_bomb_is_refused_before_it_fills_a_volume(server: OvaServer) -> N
         vm = provider.inspect("")
         with pytest.raises(ArchiveInvalid, match="inflates to more"):
             read(provider, vm, vm.disks[0])
-
-
-TWIN = archive({"a.vmdk": b"2"})
-BAD: dict[str, tuple[list[Content], str]] = {
-    "a web page": ([b"<html>sign in</html>"], "descriptor is no OVF"),
-    "no descriptor": (archive({"disk.vmdk": b"x"}), "holds no descriptor"),
-    "compressed": ([gzip.compress(b"x" * 5000)], "compressed as a whole"),
-    "no archive": ([b"MZ" + bytes(5000)], "no tar archive"),
-    "nothing": ([b""], "416|empty"),
-    "two files of one name": (
-        [*archive({"web.ovf": descriptor([OvfDisk("a.vmdk", 512)]), "a.vmdk": b"1"})[:-1], *TWIN],
-        "two files called",
-    ),
-    "a huge descriptor": (archive({"web.ovf": Zeros(1 << 33)}), "descriptor web.ovf has 8589934592 bytes"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_what_is_no_package_is_refused_with_what_is_wrong(server: OvaServer, name: str) -> None:
-    parts, words = BAD[name]
-    server.put(f"{name}.ova", parts)
-    with closing(provider_for(server, f"{name}.ova")) as provider, pytest.raises(ProviderError, match=words):
-        provider.inspect("")
-
-
-def test_a_disk_that_the_manifest_leaves_out_is_told(server: OvaServer) -> None:
-    members = package(DISKS, SIZES)
-    members["web.mf"] = manifest({name: content for name, content in members.items() if name != "two.vmdk"})
-    server.put("partly.ova", archive(members))
-    with closing(provider_for(server, "partly.ova")) as provider:
-        (finding,) = provider.inspect("").findings
-    assert (finding.id, "two.vmdk" in finding.message) == ("ManifestIncomplete", True)
-
-
-def test_a_manifest_that_is_none_is_refused(server: OvaServer) -> None:
-    server.put("scribble.ova", archive({**package(DISKS, SIZES), "web.mf": b"scribble"}))
-    with (
-        closing(provider_for(server, "scribble.ova")) as provider,
-        pytest.raises(ManifestInvalid, match="line 1"),
-    ):
-        provider.inspect("")
 
 
 @every_server
