@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import closing
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from providers.base import Verified
@@ -17,6 +19,7 @@ from providers.ova.machine import describe
 from providers.ova.placing import place
 from providers.ova.reading import Passage, PassingReader, PlainReader, RangedReader, Reader
 from providers.ova.stream import PackageDiskStream
+from providers.ova.turns import Turns
 from providers.ova.web import OK, PARTIAL, Web
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ class OvaProvider:
         self._lock = threading.Lock()
         self._streams: set[PackageDiskStream] = set()
         self._passages: dict[str, Passage | None] = {}  # by export; `None` while a disk is read out of it
+        self._turns: dict[str, Turns] = {}  # by export: which disk goes on with its passage
         self._wrong: dict[tuple[str, str], str] = {}  # digests of files that were not as they should be
 
     def verify(self) -> Verified:
@@ -109,9 +113,8 @@ class OvaProvider:
             DiskNotReady: the archive can only be read in one go, and another disk is being read.
             SourceChanged: the disk's handle is none.
         """
-        del vm
         handle = Handle.decode(disk.handle)
-        reader, passing = self._reader(handle, export_id)
+        reader, passing = self._reader(handle, vm, disk, export_id)
 
         def on_close() -> None:
             with self._lock:
@@ -121,6 +124,13 @@ class OvaProvider:
                     self._passages.pop(export_id, None)
                     if passage is not None:
                         self._passages[export_id] = passage
+                    turns = self._turns.get(export_id)
+                    if turns is None:  # the export was discarded
+                        return
+                    if passing.cut:
+                        turns.want(disk.key, time.monotonic())
+                    else:
+                        turns.done(disk.key)
 
         stream = PackageDiskStream(handle, disk.size_bytes, reader, self._verify, on_close)
         with self._lock:
@@ -131,6 +141,7 @@ class OvaProvider:
         """Drop the connection that waits for the export's next disk; idempotent."""
         del vm, complete
         with self._lock:
+            self._turns.pop(export_id, None)
             passage = self._passages.get(export_id)
             if passage is not None:
                 del self._passages[export_id]
@@ -148,7 +159,9 @@ class OvaProvider:
         for passage in passages:
             passage.close()
 
-    def _reader(self, handle: Handle, export_id: str) -> tuple[Reader, PassingReader | None]:
+    def _reader(
+        self, handle: Handle, vm: SourceVM, disk: SourceDisk, export_id: str
+    ) -> tuple[Reader, PassingReader | None]:
         if handle.ranges:
             return RangedReader(self._web, beside=handle.beside), None
         if handle.beside:
@@ -156,7 +169,11 @@ class OvaProvider:
         if handle.digests_follow:
             return PassingReader(self._web, None), None
         with self._lock:
-            if export_id in self._passages and self._passages[export_id] is None:
+            turns, now = self._turns.setdefault(export_id, Turns()), time.monotonic()
+            taken = export_id in self._passages and self._passages[export_id] is None
+            before = takewhile(lambda key: key != disk.key, (other.key for other in vm.disks))
+            turns.want(disk.key, now)
+            if taken or not turns.may_begin(before, now):
                 raise DiskNotReady("the archive is read in one go; another disk has its turn", _TURN_SECONDS)
             passing = PassingReader(self._web, self._passages.get(export_id))
             self._passages[export_id] = None

@@ -172,9 +172,13 @@ class PassingReader:
     Args:
         web: The server.
         passage: One that was left by the reader before, if any.
+
+    Attributes:
+        cut: Whether it ended because the connection did, and not because it was closed.
     """
 
     def __init__(self, web: Web, passage: Passage | None) -> None:
+        self.cut = False
         self._web = web
         self._stop = threading.Event()
         self._passage = passage
@@ -187,9 +191,13 @@ class PassingReader:
             ArchiveInvalid: the archive has no such file.
         """
         self._finished = False
-        member = self._find(part)
-        if self._passage is not None:
-            yield from self._passage.read(member)
+        try:
+            member = self._find(part)
+            if self._passage is not None:
+                yield from self._passage.read(member)
+        except TransferInterrupted:
+            self.cut = not self._stop.is_set()
+            raise
         self._finished = True
 
     def digests(self) -> Mapping[str, manifest.Digest] | None:

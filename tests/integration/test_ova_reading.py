@@ -79,6 +79,22 @@ def test_a_disk_waits_while_another_is_read_from_a_server_without_ranges(server:
         assert read(provider, vm, vm.disks[1]) == DISKS["two.vmdk"]
 
 
+def test_a_disk_that_was_cut_goes_on_before_those_behind_it(server: OvaServer) -> None:
+    manners = Manners(ranges=False, cuts=[MIB])
+    server.put("first.ova", archive(package(DISKS, SIZES)), manners)
+    with closing(provider_for(server, "first.ova")) as provider:
+        vm = provider.inspect("")
+        with (
+            closing(provider.open_disk(vm, vm.disks[0], EXPORT)) as cut,
+            pytest.raises(TransferInterrupted),
+        ):
+            list(cut.chunks())
+        with pytest.raises(DiskNotReady):
+            provider.open_disk(vm, vm.disks[1], EXPORT)
+        assert {disk.name: read(provider, vm, disk) for disk in vm.disks} == DISKS
+    assert len([request for request in server.gets("first.ova") if not request.range]) == 2
+
+
 def test_disks_in_the_wrong_order_are_read_from_a_server_without_ranges(server: OvaServer) -> None:
     server.put("back.ova", archive(package(DISKS, SIZES)), Manners(ranges=False))
     with closing(provider_for(server, "back.ova")) as provider:
