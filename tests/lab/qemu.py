@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 AHCI_PORTS = 6  # of the controller that is part of QEMU's q35 chipset
+BIOS_LOG_PORT = 0x402  # SeaBIOS writes there what it does; a release build of OVMF writes nothing
+BIOS_LOG_TAIL = 2000
 OVMF = Path("/usr/share/OVMF")
 
 
@@ -63,8 +65,9 @@ class Guest:
     def __init__(self, machine: Machine) -> None:
         self._resources = ExitStack()
         self._directory = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="lab-vm-")))
-        self._console = self._directory / "console"
-        self._process = LabProcess("qemu", command(machine, self._console), log=self._directory / "qemu.log")
+        self._console, self._bios_log = self._directory / "console", self._directory / "bios.log"
+        words = command(machine, self._console, self._bios_log)
+        self._process = LabProcess("qemu", words, log=self._directory / "qemu.log")
 
     def __enter__(self) -> Self:
         self._process.start()
@@ -83,8 +86,17 @@ class Guest:
 
     @property
     def console(self) -> str:
-        """Everything that came out of the first serial port so far, firmware included."""
-        return self._console.read_text(errors="replace") if self._console.exists() else ""
+        """Everything that came out of the first serial port so far: the guest's words, and UEFI's; no BIOS's.
+
+        SeaBIOS would write there too if it were asked (`-nographic`), but it keeps its last characters until
+        the next tick of its clock, so that they come out in the middle of what a quick guest writes.
+        """
+        return _text(self._console)
+
+    @property
+    def story(self) -> str:
+        """What the BIOS did last, and then the console: what a person wants to read when it does not boot."""
+        return f"{_text(self._bios_log)[-BIOS_LOG_TAIL:]}\n{self.console}"
 
     def wait_for(self, pattern: str, timeout_seconds: float = 60) -> re.Match[str]:
         """Return the first match of the regular expression on the console.
@@ -99,9 +111,9 @@ class Guest:
                 timeout_seconds=timeout_seconds,
             )
         except LabError as exc:
-            raise LabError(f"{exc}\n{self.console}") from exc
+            raise LabError(f"{exc}\n{self.story}") from exc
         if (match := re.search(pattern, self.console)) is None:
-            raise LabError(f"QEMU ended without {pattern!r}: {self._process.tail()}\n{self.console}")
+            raise LabError(f"QEMU ended without {pattern!r}: {self._process.tail()}\n{self.story}")
         return match
 
 
@@ -116,7 +128,7 @@ def boot(machine: Machine, *, until: str, timeout_seconds: float = 60) -> str:
         return guest.console
 
 
-def command(machine: Machine, console: Path) -> list[str | Path]:
+def command(machine: Machine, console: Path, bios_log: Path) -> list[str | Path]:
     """Return the command line of a machine whose first serial port is written to `console`."""
     chipset = "q35,smm=on" if machine.secure_boot else "q35"
     words: list[str | Path] = [
@@ -124,7 +136,9 @@ def command(machine: Machine, console: Path) -> list[str | Path]:
         *("-machine", chipset),
         *("-accel", "tcg"),  # the same everywhere: nested KVM is often there and broken
         *("-cpu", "max", "-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M"),
-        *("-nographic", "-monitor", "none", "-serial", f"file:{_escaped(console)}"),
+        *("-display", "none", "-vga", "none", "-monitor", "none", "-serial", f"file:{_escaped(console)}"),
+        *("-chardev", f"file,id=bios,path={_escaped(bios_log)}"),
+        *("-device", f"isa-debugcon,iobase={BIOS_LOG_PORT:#x},chardev=bios"),
         *("-nic", "none", "-no-reboot", "-boot", "strict=on"),
     ]
     if machine.uuid is not None:
@@ -172,6 +186,10 @@ def _firmware(machine: Machine, directory: Path) -> list[str]:
     if machine.secure_boot:  # only code in system management mode may write the variables
         words += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
     return words
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
 
 
 def _escaped(path: Path) -> str:

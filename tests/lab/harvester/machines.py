@@ -184,7 +184,7 @@ class MachineController:
                 break
         if not ready and not run.stop.is_set():
             self._report_failure(
-                vm, f"the guest did not say {MARKER!r}; console: {guest.console[-CONSOLE_TAIL:]}"
+                vm, f"the guest did not say {MARKER!r}; it said: {guest.story[-CONSOLE_TAIL:]}"
             )
 
     def _report_ready(self, vm: dict[str, Any]) -> None:
