@@ -34,9 +34,12 @@ from providers.errors import (
     CertificateNotTrusted,
     ProviderError,
     SecretIncomplete,
+    Unreachable,
 )
 
 log = structlog.get_logger(__name__)
+
+_LETS_NOBODY_IN: Final = (AuthenticationFailed, CertificateChanged, CertificateNotTrusted)
 
 CA_KEYS: Final = {"VmwareSource": "caCert", "OpenstackSource": "ca_cert", "OvaSource": "ca.crt"}
 """Key of the CA certificate (PEM) in the Secret, by kind of source."""
@@ -83,6 +86,7 @@ class Connections:
         self._lock = threading.Lock()
         self._current: dict[str, _Connection] = {}
         self._retired: dict[str, list[_Connection]] = {}
+        self._doubted: set[str] = set()  # keys of sources
 
     def source(self, kind_word: str, reference: Reference, referrer_namespace: str) -> Source:
         """Return the source that an import means, read live.
@@ -158,19 +162,29 @@ class Connections:
         It does when the one that it keeps from before a change of source or Secret lets nobody in any more:
         the change was the way in.
         """
-        if not isinstance(error, (AuthenticationFailed, CertificateChanged, CertificateNotTrusted)):
-            return False
         useless = []
         with self._lock:
+            if isinstance(error, (*_LETS_NOBODY_IN, Unreachable)):
+                self._doubted |= {key for key in self._keys() if any(user in c.users for c in self._all(key))}
+            if not isinstance(error, _LETS_NOBODY_IN):
+                return False
             for key, retired in list(self._retired.items()):
                 useless += [connection for connection in retired if user in connection.users]
                 self._retired[key] = [connection for connection in retired if user not in connection.users]
         _close(useless)
         return bool(useless)
 
+    def doubted(self, source_key: str) -> bool:
+        """Tell whether, since this was asked last, an import could not get through to the source."""
+        with self._lock:
+            doubted = source_key in self._doubted
+            self._doubted.discard(source_key)
+        return doubted
+
     def forget(self, source_key: str) -> None:
         """Close the connections of a source that was deleted."""
         with self._lock:
+            self._doubted.discard(source_key)
             gone = self._retired.pop(source_key, [])
             current = self._current.pop(source_key, None)
         _close([*gone, *([current] if current else [])])

@@ -98,6 +98,7 @@ class Wait:
         reason: CamelCase, for the summary condition.
         message: What is waited for, in words for the user.
         trouble: Something went wrong that may pass: its Events are warnings.
+        retries: Reasons of what has failed in the meantime and is tried again.
     """
 
     after: float
@@ -105,6 +106,7 @@ class Wait:
     message: str = ""
     changes: Changes = NOTHING
     trouble: bool = False
+    retries: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

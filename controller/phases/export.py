@@ -8,7 +8,7 @@ from typing import Any
 
 from controller.api import conditions
 from controller.api.phase import Phase
-from controller.errors import StatusMissing, classify
+from controller.errors import StatusMissing, Verdict, classify
 from controller.phases.base import (
     Advance,
     Changes,
@@ -28,6 +28,7 @@ from providers.model import PowerState, SourceVM
 
 # The pool has tried a disk four times within seconds before it says that it failed: this is an outage.
 RETRY_SECONDS = 30.0
+AGAIN = f"tried again every {RETRY_SECONDS:.0f} s"
 
 
 def run(ctx: Context) -> Outcome:
@@ -42,11 +43,9 @@ def run(ctx: Context) -> Outcome:
         power = provider.power_state(vm)
         if power is not PowerState.OFF:
             return _back_to_shutdown(ctx, provider, vm, power)
-    trouble = _judge_failures(ctx, states)
-    if trouble:
-        return trouble
+    failed = _retry_failed(ctx, states)
     # Those under way too: the source's limits may have been changed.
-    unfinished = {index for index, state in enumerate(states) if state is None or _running(state)}
+    unfinished = {index for index, state in enumerate(states) if not _done(state)}
     if unfinished:
         ctx.transfers.start(*(job for job in _jobs(ctx, provider, vm) if job.disk_index in unfinished))
         states = [ctx.transfers.state(vmimport.uid, index) for index in range(len(vmimport.disks))]
@@ -65,22 +64,36 @@ def run(ctx: Context) -> Outcome:
                 old_conditions=[true(conditions.OLD_EXPORTED, "Exported")],
             ),
         )
-    progress = _progress(vmimport.disks, states)
+    return _wait(ctx, states, failed)
+
+
+def _wait(ctx: Context, states: list[TransferState | None], failed: list[Verdict]) -> Wait:
+    """Tell how far the disks are, and what stands in their way."""
+    progress = _progress(ctx.vmimport.disks, states)
     room = _room(ctx, states)
-    preparing = {key: state for key, state in _by_disk(ctx, states) if state.preparing}
-    held_up = bool(room) and not any(state and state.status is TransferStatus.RUNNING for state in states)
+    by_disk = _by_disk(ctx, states)
+    preparing = [f"disk {key}: {state.preparing}" for key, state in by_disk if state.preparing]
+    held_up = bool(room) and not any(state.status is TransferStatus.RUNNING for _, state in by_disk)
+    # What has failed since this pass began is told by the next one, together with its Event.
+    waiting = [(key, state) for key, state in by_disk if state.status is TransferStatus.QUEUED]
+    errors = {key: classify(state.error) for key, state in waiting if state.error}
+    trouble = "; ".join([*(f"disk {key}: {verdict.message}" for key, verdict in errors.items()), AGAIN])
+    obstacles = [*([room] if room else []), *([trouble] if errors else [])]
     reason = "ScratchSpaceInsufficient" if held_up else "PreparingDisks" if preparing else "Exporting"
-    doing = [f"disk {key}: {state.preparing}" for key, state in preparing.items()]
+    if errors and all(_done(state) or state.error for _, state in by_disk):
+        reason = next(iter(errors.values())).reason
     return Wait(
-        min([ctx.settings.progress_seconds, *(s.look_again for s in preparing.values() if s.look_again)]),
+        min([ctx.settings.progress_seconds, *(s.look_again for _, s in by_disk if s.look_again)]),
         reason,
-        "; ".join([_sentence(progress, states), *doing, *([room] if room else [])]),
+        "; ".join([_sentence(progress, states), *preparing, *obstacles]),
         Changes(
             disks=disk_entries(ctx, states),
             progress=progress,
-            conditions=[false(conditions.DISKS_EXPORTED, reason, room)],
+            conditions=[false(conditions.DISKS_EXPORTED, reason, "; ".join(obstacles))],
+            events=[("Warning", failed[0].reason, trouble)] if failed and errors else [],
         ),
         trouble=held_up,
+        retries=[verdict.reason for verdict in failed],
     )
 
 
@@ -101,35 +114,20 @@ def _by_disk(ctx: Context, states: list[TransferState | None]) -> list[tuple[str
     return [(str(entry["sourceDisk"]), state) for entry, state in pairs if state is not None]
 
 
-def _judge_failures(ctx: Context, states: list[TransferState | None]) -> Wait | None:
-    """Return how to wait for the next attempt, once nothing else is under way.
+def _retry_failed(ctx: Context, states: list[TransferState | None]) -> list[Verdict]:
+    """See to it that failed disks are tried again in a while; return what they failed with.
 
     Raises:
         Exception: a disk's error that trying again cannot mend.
     """
-    failed = {
-        entry["sourceDisk"]: state.error
-        for entry, state in zip(ctx.vmimport.disks, states, strict=True)
-        if state and state.error
-    }
-    verdicts = {key: classify(error) for key, error in failed.items()}
-    for key, verdict in verdicts.items():
+    errors = [state.error for state in states if state and state.status is TransferStatus.FAILED]
+    failed = [(error, classify(error)) for error in errors if error]
+    for error, verdict in failed:
         if not verdict.retryable:
-            raise failed[key]
-    if not failed or any(_running(state) for state in states):
-        return None
-    ctx.transfers.forget_failures(ctx.vmimport.uid)
-    first = next(iter(verdicts.values()))
-    words = [f"disk {key}: {verdict.message}" for key, verdict in verdicts.items()]
-    # Within: what woke the import for its progress may be due sooner.
-    message = "; ".join([*words, f"trying again within {RETRY_SECONDS:.0f} s"])
-    return Wait(
-        RETRY_SECONDS,
-        first.reason,
-        message,
-        Changes(conditions=[false(conditions.DISKS_EXPORTED, first.reason, message)]),
-        trouble=True,
-    )
+            raise error
+    if failed:
+        ctx.transfers.retry_failures(ctx.vmimport.uid, RETRY_SECONDS)
+    return [verdict for _, verdict in failed]
 
 
 def _back_to_shutdown(ctx: Context, provider: Provider, vm: SourceVM, power: PowerState) -> Outcome:
@@ -211,7 +209,7 @@ def _progress(disks: list[dict[str, Any]], states: list[TransferState | None]) -
 
 
 def _sentence(progress: Progress, states: list[TransferState | None]) -> str:
-    running = sum(1 for state in states if _running(state))
+    running = sum(1 for state in states if _under_way(state))
     done = sum(1 for state in states if _done(state))
     read = f"read {format_bytes(progress.bytes_transferred)} of {format_bytes(progress.bytes_total)}"
     how = ", ".join(words for words in (read, progress.pace()) if words)
@@ -222,5 +220,5 @@ def _done(state: TransferState | None) -> bool:
     return state is not None and state.status is TransferStatus.DONE
 
 
-def _running(state: TransferState | None) -> bool:
-    return state is not None and state.status in (TransferStatus.QUEUED, TransferStatus.RUNNING)
+def _under_way(state: TransferState | None) -> bool:
+    return state is not None and not _done(state) and state.error is None

@@ -147,6 +147,8 @@ class ImportReconciler:
                 self._forget(vmimport)
             return Result(0)
         if isinstance(outcome, Wait):
+            for reason in outcome.retries:
+                self._metrics.retries.labels(reason).inc()
             return Result(outcome.after)
         return Result()
 

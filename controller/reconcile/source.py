@@ -27,6 +27,8 @@ from providers.errors import AuthenticationFailed
 log = structlog.get_logger(__name__)
 
 VERIFY_SECONDS: Final = 300.0
+# Between a good verification and one that a doubt asks for: however many imports fail, two a minute at most.
+DOUBT_SECONDS: Final = 30.0
 SECRET_POLL_SECONDS: Final = 10.0  # two small reads for each source: for 100 sources 20 requests a second
 RETRY_CAP_SECONDS: Final = 60.0
 RETRY_FLOOR_SECONDS: Final = 2.0
@@ -37,10 +39,15 @@ LOGIN_RETRY_FLOOR_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """A verification that was made: of what, and when the next is due (monotonic seconds)."""
+    """A verification that was made: of what, and when the next is due (monotonic seconds).
+
+    Attributes:
+        doubtable: From when on it is due too if an import cannot get through; never after a bad one.
+    """
 
     subject: str
     due: float
+    doubtable: float
 
 
 class SourceReconciler:
@@ -64,6 +71,9 @@ class SourceReconciler:
     def reconcile(self, key: str) -> Result:
         """Verify the source if that is due, or if its spec or Secret has changed; write what is news.
 
+        It is also due soon after an import could not get through to it: so the source does not stand there as
+        ready while its imports wait, and they are woken when it is back.
+
         Secrets are not watched: that would take the right to read every Secret of the cluster. The one that
         the source names is read again every few seconds instead.
         """
@@ -82,11 +92,16 @@ class SourceReconciler:
             last = self._checks.get(key)
         now = self._clock.monotonic()
         subject = self._subject(source)  # before the verification: a change during it must not be missed
-        if last is None or now >= last.due or last.subject != subject:
-            last = _Check(subject, now + self._verify(source))
+        if last is None or now >= last.due or last.subject != subject or self._is_doubted(key, last, now):
+            self._connections.doubted(key)  # what was said before this verification is settled by it
+            after, ready = self._verify(source)
+            last = _Check(subject, now + after, now + (DOUBT_SECONDS if ready else after))
             with self._lock:
                 self._checks[key] = last
         return Result(max(0.0, min(last.due - now, SECRET_POLL_SECONDS)))
+
+    def _is_doubted(self, key: str, last: _Check, now: float) -> bool:
+        return now >= last.doubtable and self._connections.doubted(key)
 
     def _subject(self, source: Source) -> str:
         """Return a digest of what is verified: spec, Secret and pinned certificate."""
@@ -96,8 +111,8 @@ class SourceReconciler:
             identity = f"{type(exc).__name__}: {exc}"
         return f"{source.generation} {identity}"
 
-    def _verify(self, source: Source) -> float:
-        """Verify, record, and return the seconds until the next verification."""
+    def _verify(self, source: Source) -> tuple[float, bool]:
+        """Verify and record; return the seconds until the next verification, and whether this was good."""
         result: Verified | Verdict
         try:
             result = self._connections.provider(source).verify()
@@ -109,7 +124,7 @@ class SourceReconciler:
         else:
             delay = VERIFY_SECONDS
         self._record(source, result)
-        return delay
+        return delay, isinstance(result, Verified)
 
     def _delay(self, source: Source, exc: Exception) -> float:
         """Return the seconds until the next attempt: about as long as it has been failing already."""

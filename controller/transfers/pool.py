@@ -41,6 +41,7 @@ class TransferPool:
       the queue until there is more.
     * A disk that its source has to prepare first waits in the queue, where it takes no thread but counts as
       one that is read from its source. Every `start` looks again, when it is time.
+    * A failed job stays failed until `retry_failures`; then it waits in the queue, whatever else runs.
     * A source is read no faster than its jobs say, whatever their number.
     * A complete image on the scratch volume is a job done, also after a restart of the process.
     * A job leaves nothing on the scratch volume unless it succeeds.
@@ -82,10 +83,10 @@ class TransferPool:
         """See to it that jobs run: nothing happens to one that is running or done.
 
         The limits that they tell of their source count from now on, also for those that run or wait already.
-        The jobs of one import are to be started together, so that the room they need is known. A failed job
-        starts again. So does one whose image has another size than the job says: the source's disk was
-        resized. While a cancelled job is still ending, nothing starts; `on_change` tells when. Jobs that wait
-        for room look whether there is some.
+        The jobs of one import are to be started together, so that the room they need is known. One whose
+        image has another size than the job says starts again: the source's disk was resized. While a
+        cancelled job is still ending, nothing starts; `on_change` tells when. Jobs that wait for room look
+        whether there is some. Nothing happens to a failed job, see `retry_failures`.
 
         Raises:
             controller.scratch.ScratchError: the scratch volume cannot be read.
@@ -101,7 +102,7 @@ class TransferPool:
             for job in missing:
                 key = job.import_uid, job.disk_index
                 run = self._runs.get(key)
-                if run is None or run.status is TransferStatus.FAILED:
+                if run is None:
                     self._runs[key] = Run(job, MovingRate(self._clock), next(self._sequence))
                 elif run.status is TransferStatus.QUEUED:
                     run.job = job
@@ -125,7 +126,7 @@ class TransferPool:
                     run.error,
                     needed_bytes=run.needed_bytes if run.status is TransferStatus.QUEUED else 0,
                     preparing=run.preparing,
-                    look_again=max(0.0, run.due - self._clock.monotonic()) if run.preparing else 0.0,
+                    look_again=max(0.0, run.due - self._clock.monotonic()),
                 )
         record = self._scratch.record(import_uid, disk_index)
         if record is None:
@@ -144,12 +145,11 @@ class TransferPool:
 
     def counts(self) -> dict[str, int]:
         """Return how many jobs there are: `running`, `queued`, `waiting_for_room`, `failed`."""
-        words = {TransferStatus.RUNNING: "running", TransferStatus.FAILED: "failed"}
         counts = {"running": 0, "queued": 0, "waiting_for_room": 0, "failed": 0}
         with self._lock:
             for run in self._runs.values():
-                waits = "waiting_for_room" if run.needed_bytes else "queued"
-                counts[words.get(run.status, waits)] += 1
+                waits = "failed" if run.error else "waiting_for_room" if run.needed_bytes else "queued"
+                counts["running" if run.status is TransferStatus.RUNNING else waits] += 1
         return counts
 
     def cancel(self, import_uid: str) -> bool:
@@ -169,12 +169,14 @@ class TransferPool:
         self._halt(running)
         return not running
 
-    def forget_failures(self, import_uid: str) -> None:
-        """Drop the failed jobs of an import, so that `state` no longer tells of them."""
+    def retry_failures(self, import_uid: str, seconds: float) -> None:
+        """Queue the failed jobs of an import again; the first `start` after so many seconds tries them."""
         with self._lock:
             for key, run in list(self._runs.items()):
                 if run.job.import_uid == import_uid and run.status is TransferStatus.FAILED:
-                    del self._runs[key]
+                    again = Run(run.job, MovingRate(self._clock), next(self._sequence))
+                    again.error, again.due = run.error, self._clock.monotonic() + seconds
+                    self._runs[key] = again
 
     def discard(self, import_uid: str) -> None:
         """Remove everything of an import from the scratch volume; only after `cancel` returned True.
@@ -236,7 +238,7 @@ class TransferPool:
                 return
             run = min(waiting, key=lambda run: self._turn(run, per_import))
             uid = run.job.import_uid
-            run.status = TransferStatus.RUNNING
+            run.status, run.error = TransferStatus.RUNNING, None
             run.rate = MovingRate(self._clock)
             self._served[uid] = next(self._sequence)
             per_import[uid] += 1

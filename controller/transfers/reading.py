@@ -50,7 +50,8 @@ class Run:
         insufficient: Bytes that were free for it when it met a full volume.
         needed_bytes: Free bytes that it waits for.
         preparing: What the source does before the disk can be read.
-        due: When to look whether it has done it (monotonic seconds).
+        error: Why it failed; kept until it runs again.
+        due: When to look whether it has done it, or to try again (monotonic seconds).
     """
 
     job: DiskJob

@@ -30,7 +30,7 @@ def test_what_only_waits_holds_nobody_up_who_deletes_it(scene: Scene, tenant: st
         timeout_seconds=SECONDS,
     )
     assert finalizers(scene, tenant, "waiting") == []
-    scene.control_plane.kubectl("delete", "vmimport", "waiting", "-n", tenant, "--timeout=5s")
+    scene.control_plane.kubectl("delete", "vmimport", "waiting", "-n", tenant, "--timeout=10s")
 
 
 def test_what_is_invalid_holds_nobody_up_either(scene: Scene, tenant: str) -> None:

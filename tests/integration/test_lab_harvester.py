@@ -299,7 +299,7 @@ def test_a_machine_is_ready_when_its_guest_has_said_so(here: Namespace, harveste
 
 
 def test_a_machine_whose_disk_does_not_boot_is_not_ready(control_plane: ControlPlane, namespace: str) -> None:
-    policy = BootPolicy(timeout_seconds=2)
+    policy = BootPolicy(timeout_seconds=6)
     with Harvester(control_plane, namespaces=[namespace], policy=policy) as harvester:
         here = Namespace(control_plane.api, namespace)
         vm_with_image(here, bytes(4 * MEBIBYTE))

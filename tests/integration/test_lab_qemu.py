@@ -6,6 +6,7 @@ import pytest
 
 from tests.integration.boot_sector import boot_sector
 from tests.lab.errors import LabError
+from tests.lab.processes import wait_until
 from tests.lab.qemu import Bus, Disk, Guest, Machine, boot
 
 if TYPE_CHECKING:
@@ -41,8 +42,10 @@ def test_the_boot_order_decides_which_disk_is_booted(tmp_path: Path) -> None:
 
 def test_the_end_of_the_firmware_s_attempts_is_told(tmp_path: Path) -> None:
     disk = Disk(image(tmp_path / "empty", None), boot_order=1)
-    with pytest.raises(LabError, match="No bootable device"), Guest(Machine((disk,))) as guest:
-        guest.wait_for("never said", timeout_seconds=3)
+    with Guest(Machine((disk,))) as guest:
+        wait_until(lambda: "No bootable device" in guest.story, what="the BIOS's words", timeout_seconds=60)
+        with pytest.raises(LabError, match="No bootable device"):
+            guest.wait_for("never said", timeout_seconds=0.1)
 
 
 def test_uefi_does_not_boot_a_disk_that_is_for_bios(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_a_lease_can_fail_instead_of_becoming_ready(vcenter: VCenter, service: A
 
 
 def test_without_progress_a_lease_dies(vcenter: VCenter, service: Any, machine: VM) -> None:
-    vcenter.settings(lease_timeout_seconds=0.3)
+    vcenter.settings(lease_timeout_seconds=2)
     try:
         lease = find_vm(service, machine.name).ExportVm()
         url = ready(lease)[0].url

@@ -165,7 +165,7 @@ def test_a_lease_that_vanishes_before_it_is_ready_is_not_waited_for(
 def test_a_lease_is_kept_alive_while_no_byte_flows(
     vcenter: VCenter, provider: VmwareProvider, machine: str, files: list[Path]
 ) -> None:
-    vcenter.settings(lease_timeout_seconds=1)
+    vcenter.settings(lease_timeout_seconds=2)
     vm = provider.inspect(machine)
     stream = provider.open_disk(vm, vm.disks[0], EXPORT)
     stream.report(0.5)
@@ -180,7 +180,7 @@ def test_a_lease_is_kept_alive_while_no_byte_flows(
 
 
 def test_an_ended_export_is_not_kept_alive(vcenter: VCenter, provider: VmwareProvider, machine: str) -> None:
-    vcenter.settings(lease_timeout_seconds=0.4)
+    vcenter.settings(lease_timeout_seconds=2)
     vm = provider.inspect(machine)
     threads = threading.active_count()
     read(provider, vm, vm.disks[0])

@@ -109,6 +109,27 @@ def test_an_outage_is_no_refusal(connections: Connections, kube: FakeKube) -> No
     assert connect(connections, user="import") is kept
 
 
+@pytest.mark.parametrize(
+    "error", [Unreachable("down"), AuthenticationFailed("refused"), CertificateChanged("another one")]
+)
+def test_a_source_is_in_doubt_once_when_an_import_does_not_get_through(
+    connections: Connections, error: Exception
+) -> None:
+    connect(connections, user="import")
+    connections.refused("somebody else", error)
+    assert not connections.doubted("VmwareSource/default/vcenter")
+    connections.refused("import", error)
+    assert not connections.doubted("VmwareSource/default/another")
+    assert connections.doubted("VmwareSource/default/vcenter")
+    assert not connections.doubted("VmwareSource/default/vcenter")
+
+
+def test_what_a_source_answers_does_not_put_it_in_doubt(connections: Connections) -> None:
+    connect(connections, user="import")
+    connections.refused("import", SecretIncomplete("no password"))
+    assert not connections.doubted("VmwareSource/default/vcenter")
+
+
 def test_the_connections_of_others_stay_when_one_refuses(connections: Connections, kube: FakeKube) -> None:
     connect(connections, user="refused")
     kube.password = "newer"  # noqa: S105

@@ -1,4 +1,4 @@
-"""What a source's verification tells: Events are news, and a check that is not made is told once."""
+"""When a source is verified, and what that tells: Events are news, what is not checked is told once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from controller.reconcile.source import SourceReconciler
 from providers.base import Verified
+from providers.errors import Unreachable
 from tests.unit.fakes import FakeClock
 
 
@@ -32,7 +33,22 @@ class FakeKube:
 
 
 class FakeConnections:
-    """Verifies everything."""
+    """Verifies everything, until it is told otherwise.
+
+    Attributes:
+        verifications: How many were made.
+        in_doubt: An import could not get through.
+        away: Verifications fail.
+    """
+
+    def __init__(self) -> None:
+        self.verifications = 0
+        self.in_doubt = False
+        self.away = False
+
+    def doubted(self, _key: str) -> bool:
+        said, self.in_doubt = self.in_doubt, False
+        return said
 
     def identity(self, source: Any) -> str:
         return repr(source.raw["spec"])
@@ -41,6 +57,9 @@ class FakeConnections:
         return self
 
     def verify(self) -> Verified:
+        self.verifications += 1
+        if self.away:
+            raise Unreachable("vc does not answer")
         return Verified(message="ok")
 
 
@@ -57,17 +76,24 @@ def kube() -> FakeKube:
     return FakeKube()
 
 
-def verify(kube: FakeKube, clock: FakeClock) -> list[str]:
-    """Return the reasons of the Events of one verification."""
-    events = FakeEvents()
-    connections = FakeConnections()
-    reconciler = SourceReconciler(
+KEY = "VmwareSource/default/vc"
+
+
+def reconciler(
+    kube: FakeKube, clock: FakeClock, connections: FakeConnections, events: FakeEvents
+) -> SourceReconciler:
+    return SourceReconciler(
         kube=kube,  # type: ignore[arg-type]
         connections=connections,  # type: ignore[arg-type]
         events=events,  # type: ignore[arg-type]
         clock=clock,
     )
-    reconciler.reconcile("VmwareSource/default/vc")
+
+
+def verify(kube: FakeKube, clock: FakeClock) -> list[str]:
+    """Return the reasons of the Events of one verification."""
+    events = FakeEvents()
+    reconciler(kube, clock, FakeConnections(), events).reconcile(KEY)
     return events.reasons
 
 
@@ -85,3 +111,43 @@ def test_certificates_that_are_not_checked_any_more_are_told_though_the_source_s
     kube.edit(insecureSkipTLSVerify=True)
     assert verify(kube, clock) == ["CertificateNotChecked"]
     assert verify(kube, clock) == []
+
+
+def test_a_source_that_an_import_cannot_reach_is_verified_again_soon(kube: FakeKube) -> None:
+    clock, connections = FakeClock(), FakeConnections()
+    sources = reconciler(kube, clock, connections, FakeEvents())
+    sources.reconcile(KEY)
+    connections.in_doubt = connections.away = True
+    clock.advance(20)
+    sources.reconcile(KEY)
+    assert connections.verifications == 1, "however many imports say so, it is not hammered"
+    clock.advance(10)
+    sources.reconcile(KEY)
+    assert connections.verifications == 2
+    assert kube.source["status"]["status"] == "clusterNotReady"
+
+
+def test_a_source_that_is_known_to_be_away_keeps_its_own_pace(kube: FakeKube) -> None:
+    clock, connections = FakeClock(), FakeConnections()
+    connections.away = True
+    sources = reconciler(kube, clock, connections, FakeEvents())
+    waits = sources.reconcile(KEY).requeue_after
+    assert waits
+    connections.in_doubt = True
+    clock.advance(waits / 2)
+    sources.reconcile(KEY)
+    assert connections.verifications == 1
+    clock.advance(waits / 2)
+    sources.reconcile(KEY)
+    assert connections.verifications == 2
+
+
+def test_a_source_without_doubts_is_verified_every_five_minutes(kube: FakeKube) -> None:
+    clock, connections = FakeClock(), FakeConnections()
+    sources = reconciler(kube, clock, connections, FakeEvents())
+    for _ in range(30):
+        sources.reconcile(KEY)
+        clock.advance(10)
+    assert connections.verifications == 1
+    sources.reconcile(KEY)
+    assert connections.verifications == 2

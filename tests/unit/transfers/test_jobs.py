@@ -11,7 +11,7 @@ from controller.transfers import TransferPool, TransferStatus, reading
 from controller.transfers.rate import MovingRate
 from converters.digest import sparse_sha256
 from converters.errors import ChecksumMismatch, CorruptImage, TruncatedImage
-from providers.errors import ExportFailed, TransferInterrupted
+from providers.errors import ExportFailed, TransferInterrupted, Unreachable
 from tests.unit.fakes import FakeClock, eventually
 from tests.unit.transfers.streams import BLOCK, DISK, SIZE, UID, FakeStream, Source, files, job, settled
 
@@ -157,24 +157,20 @@ def test_any_other_error_is_left_to_the_state_machine(
     assert settled(transfers, index=1).status is TransferStatus.DONE, "the pool lives on"
 
 
-def test_a_failed_job_starts_again(transfers: TransferPool) -> None:
-    transfers.start(job(Source(ExportFailed("no")).open))
+def test_a_failed_job_stays_failed_until_it_is_to_be_tried_again(transfers: TransferPool) -> None:
+    source = Source(Unreachable("away"), FakeStream())
+    transfers.start(job(source.open))
     assert settled(transfers).status is TransferStatus.FAILED
-    transfers.start(job(Source().open))
-    eventually(lambda: settled(transfers).status is TransferStatus.DONE)
-    assert settled(transfers).error is None
-
-
-def test_failures_can_be_forgotten(transfers: TransferPool) -> None:
-    transfers.start(job(Source(ExportFailed("no")).open))
-    transfers.start(job(Source().open, index=1))
-    settled(transfers)
-    settled(transfers, index=1)
-    transfers.forget_failures("another import")
-    assert transfers.state(UID, 0) is not None
-    transfers.forget_failures(UID)
-    assert transfers.state(UID, 0) is None
-    assert settled(transfers, index=1).status is TransferStatus.DONE
+    transfers.start(job(source.open))
+    transfers.retry_failures("another import", 0)
+    state = transfers.state(UID, 0)
+    assert state is not None
+    assert (state.status, source.opened) == (TransferStatus.FAILED, 1)
+    transfers.retry_failures(UID, 0)
+    assert transfers.counts()["failed"] == 1
+    transfers.start(job(source.open))
+    state = settled(transfers)
+    assert (state.status, state.error) == (TransferStatus.DONE, None)
 
 
 def test_a_stream_shorter_than_its_source_said_is_a_dropped_connection(transfers: TransferPool) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,9 +10,10 @@ from controller.phases import export
 from controller.phases.base import Advance, Wait
 from controller.transfers import TransferPool, TransferStatus
 from providers.errors import DiscardNotDone, DiskNotReady
-from providers.model import PowerState, SourceDisk
+from providers.model import PowerState
 from tests.unit.fakes import FakeClock, eventually
-from tests.unit.transfers.streams import SIZE, Crowd, FakeStream, Source, job, settled
+from tests.unit.transfers.exporting import context
+from tests.unit.transfers.streams import Crowd, FakeStream, Source, job, settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,25 +125,6 @@ class Cloud:
         self._removals -= 1
         if self._removals >= 0:
             raise DiscardNotDone("volume x is being deleted", retry_after=3)
-
-
-def context(transfers: TransferPool, scratch: Scratch, cloud: Cloud) -> Any:
-    disk = SourceDisk(key="vda", name="disk", size_bytes=SIZE)
-    return SimpleNamespace(
-        vmimport=SimpleNamespace(
-            namespace="default",
-            name="a",
-            uid="a",
-            export_id="a-1",
-            disks=[{"sourceDisk": "vda", "diskSize": SIZE}],
-        ),
-        source_vm=lambda: SimpleNamespace(disks=[disk]),
-        source=lambda: SimpleNamespace(key="cloud", max_transfers=None, max_bytes_per_second=None),
-        provider=lambda: cloud,
-        transfers=transfers,
-        scratch=scratch,
-        settings=SimpleNamespace(progress_seconds=10, max_transfers_per_source=4),
-    )
 
 
 def test_the_export_waits_quietly_and_says_what_the_source_does(

@@ -1,0 +1,134 @@
+"""Disks that fail in the middle of an export: told at once, tried again in time, whatever else runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from controller.phases import export
+from controller.phases.base import Advance, Wait
+from controller.transfers import TransferPool, TransferStatus
+from converters.errors import CorruptImage
+from providers.errors import Unreachable
+from providers.model import PowerState
+from tests.unit.fakes import FakeClock, eventually
+from tests.unit.transfers.exporting import context
+from tests.unit.transfers.streams import FakeStream, Source, settled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from controller.scratch import Scratch
+    from controller.transfers import DiskJob
+    from providers.model import SourceDisk
+    from tests.unit.transfers.streams import Crowd
+
+AWAY = Unreachable("esx-7 does not answer")
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def transfers(scratch: Scratch, changes: list[str], clock: FakeClock) -> Iterator[TransferPool]:
+    transfers = TransferPool(scratch, clock, limit=4, on_change=changes.append)
+    yield transfers
+    assert transfers.shut_down(timeout=10)
+
+
+class Hosts:
+    """A provider whose disks come from hosts of their own."""
+
+    def __init__(self, **disks: Any) -> None:
+        self._open = disks
+
+    def power_state(self, _vm: object) -> PowerState:
+        return PowerState.OFF
+
+    def open_disk(self, _vm: object, disk: SourceDisk, _export_id: str) -> FakeStream:
+        stream: FakeStream = self._open[disk.key]()
+        return stream
+
+    def discard_export(self, _vm: object, _export_id: str, *, complete: bool) -> None:
+        assert complete
+
+
+def waits(ctx: Any) -> Wait:
+    outcome = export.run(ctx)
+    assert isinstance(outcome, Wait)
+    return outcome
+
+
+def test_a_disk_that_failed_is_tried_again_after_half_a_minute_and_not_sooner(
+    transfers: TransferPool, scratch: Scratch, clock: FakeClock
+) -> None:
+    source = Source(AWAY, FakeStream())
+    ctx = context(transfers, scratch, Hosts(vda=source.open))
+    export.run(ctx)
+    settled(transfers, "a")
+    told = waits(ctx)
+    assert (told.reason, told.retries) == ("Unreachable", ["Unreachable"])
+    words = "disk vda: esx-7 does not answer; tried again every 30 s"
+    assert told.changes.events == [("Warning", "Unreachable", words)]
+    assert told.message.endswith(f"0 under way; {words}")
+    clock.advance(10)  # the progress of other imports, an Event of theirs: whatever wakes this one
+    told = waits(ctx)
+    assert (told.reason, told.retries, told.changes.events) == ("Unreachable", [], [])
+    assert source.opened == 1
+    clock.advance(15)
+    assert waits(ctx).after == 5
+    clock.advance(5)
+    export.run(ctx)
+    assert settled(transfers, "a").status is TransferStatus.DONE
+    assert isinstance(export.run(ctx), Advance)
+
+
+def test_what_fails_while_a_pass_looks_is_told_by_the_next_one(
+    transfers: TransferPool, scratch: Scratch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told in status before its Event is, it would not be news any more, and the Event be lost."""
+    ctx = context(transfers, scratch, Hosts(vda=Source(AWAY).open))
+    start = transfers.start
+
+    def start_and_fail(*jobs: DiskJob) -> None:
+        start(*jobs)
+        settled(transfers, "a")
+
+    monkeypatch.setattr(transfers, "start", start_and_fail)
+    assert waits(ctx).reason == "Exporting"
+    monkeypatch.undo()
+    assert waits(ctx).reason == "Unreachable"
+
+
+def test_a_disk_that_failed_does_not_wait_for_the_others(
+    transfers: TransferPool, scratch: Scratch, clock: FakeClock, crowd: Crowd
+) -> None:
+    source = Source(AWAY, FakeStream())
+    ctx = context(transfers, scratch, Hosts(vda=crowd.job("a.0").open, vdb=source.open), "vda", "vdb")
+    export.run(ctx)
+    settled(transfers, "a", 1)
+    told = waits(ctx)
+    assert (told.reason, told.changes.conditions[0]["reason"]) == ("Exporting", "Exporting")
+    assert "1 under way; disk vdb: esx-7 does not answer" in told.message
+    assert told.changes.conditions[0]["message"] == "disk vdb: esx-7 does not answer; tried again every 30 s"
+    clock.advance(30)
+    export.run(ctx)
+    assert settled(transfers, "a", 1).status is TransferStatus.DONE
+    assert waits(ctx).changes.conditions[0]["message"] == ""
+    crowd.release_all()
+    eventually(lambda: isinstance(export.run(ctx), Advance))
+
+
+def test_a_failure_that_trying_again_cannot_mend_ends_the_export_at_once(
+    transfers: TransferPool, scratch: Scratch, crowd: Crowd
+) -> None:
+    provider = Hosts(vda=crowd.job("a.0").open, vdb=Source(CorruptImage("no VMDK")).open)
+    ctx = context(transfers, scratch, provider, "vda", "vdb")
+    export.run(ctx)
+    settled(transfers, "a", 1)
+    with pytest.raises(CorruptImage, match="no VMDK"):
+        export.run(ctx)
