@@ -183,12 +183,13 @@ def test_a_leader_that_was_paused_writes_nothing_when_it_goes_on(replicas: Repli
     proxy = replicas.proxies["leader"]
     leader.pause()
     wait_ready(standby, "ok")
+    vcenter = replicas.scene.vcenter
     wait_until(
-        lambda: any(line.get("event") == "transfer started" for line in standby.lines()),
+        lambda: vcenter.state().vm("paused").calls["ExportVm"] == 2 and bool(vcenter.state().alive_leases),
         what="the other's export",
         timeout_seconds=SECONDS,
     )
-    written, calls = writes(proxy), dict(replicas.scene.vcenter.state().vm("paused").calls)
+    written, calls = writes(proxy), dict(vcenter.state().vm("paused").calls)
     assert written
     # It is not told that it has lost: nothing but its own clock holds it back.
     proxy.order("drop", path="/leases", count=-1)
@@ -205,6 +206,6 @@ def test_a_leader_that_was_paused_writes_nothing_when_it_goes_on(replicas: Repli
     wait_until(lambda: not leader.process.running, what="its end", timeout_seconds=SECONDS)
     assert leader.process.returncode == 1
     assert writes(proxy) == written
-    assert replicas.scene.vcenter.state().vm("paused").calls == calls
+    assert vcenter.state().vm("paused").calls == calls
     assert leads(standby)
     replicas.finish("paused")
