@@ -282,11 +282,9 @@ class App:
         return self._elector.is_leader() if self._elector else self._acting.is_set()
 
     def _sweep_scratch(self) -> None:
-        """Remove what imports have left that no longer exist: their finalizer was taken off by force."""
-        known = self._imports.store.index_values(_BY_UID)
+        """Remove what nobody goes on with, and all of imports whose finalizer was taken off by force."""
         try:
-            for uid in self._scratch.uids() - known:
-                self._transfers.discard(uid)
+            for uid in self._scratch.sweep(self._imports.store.index_values(_BY_UID)):
                 log.info("scratch of a vanished import removed", uid=uid)
         except ScratchError as exc:
             log.warning("scratch could not be swept", error=str(exc))

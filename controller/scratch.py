@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
 _UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,62}")
@@ -145,12 +146,32 @@ class Scratch:
         self._guard()
         with self._lock, _refusals(f"disk {disk_index} cannot be removed"):
             self._remove_disk(import_uid, disk_index)
+            _remove_if_empty(self._directory(import_uid))
 
     def remove(self, import_uid: str) -> None:
         """Remove everything of an import. Idempotent. May take seconds, as large files do."""
         self._guard()
         with _refusals("the scratch of the import cannot be removed"), suppress(FileNotFoundError):
             shutil.rmtree(self._directory(import_uid))
+
+    def sweep(self, known: AbstractSet[str]) -> set[str]:
+        """Remove what earlier processes have left that nobody goes on with; before anything is written here.
+
+        That is all of imports that are not `known`, and of the others what was not finished: it would take
+        room for which they wait, each for the other's.
+
+        Returns:
+            The UIDs of those that are not known.
+        """
+        vanished = self.uids() - known
+        for uid in vanished:
+            self.remove(uid)
+        self._guard()
+        with self._lock, _refusals("what was not finished cannot be removed"):
+            for leftover in list(self._root.glob("*/disk-*.*partial*")):
+                leftover.unlink(missing_ok=True)
+                _remove_if_empty(leftover.parent)
+        return vanished
 
     def uids(self) -> set[str]:
         """Return the UIDs of the imports that have anything here."""
@@ -221,12 +242,14 @@ class Scratch:
 
     def usable_bytes(self) -> int:
         """Return the bytes that could be written if no import had anything here."""
-        total = self.free_bytes()
+        total = 0
         with _refusals("the scratch volume cannot be examined"):
-            for path in self._root.rglob("*"):
-                with suppress(FileNotFoundError):
-                    total += path.lstat().st_blocks * _STAT_BLOCK_BYTES
-        return total
+            for folder, _, names in os.walk(self._root):  # goes on when a folder is gone
+                for name in names:
+                    with suppress(FileNotFoundError):
+                        total += os.lstat(f"{folder}/{name}").st_blocks * _STAT_BLOCK_BYTES
+        # Only now: what is given back meanwhile is counted twice rather than not at all.
+        return total + self.free_bytes()
 
     def free_bytes(self) -> int:
         """Return the bytes that can still be written."""
@@ -259,6 +282,11 @@ class Scratch:
         self.path(import_uid, disk_index).unlink(missing_ok=True)
         for leftover in self._directory(import_uid).glob(f"disk-{disk_index:d}.*partial*"):
             leftover.unlink(missing_ok=True)
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with suppress(OSError):
+        directory.rmdir()
 
 
 def _parse_record(data: bytes) -> DiskRecord | None:

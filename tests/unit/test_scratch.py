@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import re
+import shutil
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -199,3 +201,60 @@ def test_what_imports_have_here_counts_as_usable(tmp_path: Path) -> None:
     complete(scratch, data=b"x" * (1 << 20))
     after = scratch.usable_bytes() - scratch.free_bytes()
     assert (1 << 20) <= after - before < (2 << 20)
+
+
+def test_room_that_is_given_back_meanwhile_counts_as_usable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in neither place it would make an import Invalid for good."""
+    scratch = Scratch(tmp_path)
+    complete(scratch, data=bytes(100 * 4096))
+
+    def usage(_path: object) -> object:
+        scratch.remove(UID)
+        return SimpleNamespace(free=100 * 4096)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    assert scratch.usable_bytes() >= 200 * 4096
+
+
+def test_what_goes_while_the_volume_is_looked_through_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = Scratch(tmp_path)
+    complete(scratch)
+    real = os.scandir
+
+    def scandir(path: Path) -> object:
+        if str(path).endswith(UID):
+            scratch.remove(UID)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert scratch.usable_bytes() > 0
+    assert not (tmp_path / UID).exists(), "it did go meanwhile"
+
+
+def test_an_import_that_has_nothing_here_is_not_listed(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path)
+    scratch.prepare(UID, 0)
+    scratch.prepare(UID, 1)
+    scratch.discard(UID, 0)
+    assert scratch.uids() == {UID}
+    scratch.discard(UID, 1)
+    assert scratch.uids() == set()
+    scratch.discard(UID, 1)
+
+
+def test_a_new_process_keeps_what_is_complete_of_known_imports_and_nothing_else(tmp_path: Path) -> None:
+    before = Scratch(tmp_path)
+    for uid in ("known", "gone"):
+        complete(before, uid)
+        before.prepare(uid, 1).write_bytes(b"half")
+    before.prepare("begun", 0).write_bytes(b"half")
+    before.note_open("VmwareSource/default/vc", "a session")
+    assert Scratch(tmp_path).sweep({"known", "begun"}) == {"gone"}
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("disk*")}
+    assert left == {"known/disk-0.raw", "known/disk-0.json"}
+    assert before.uids() == {"known"}
+    assert Scratch(tmp_path).left_open("VmwareSource/default/vc") == ["a session"]
