@@ -108,18 +108,23 @@ class Secrecy:
                 with contextlib.suppress(OSError):
                     words = Path(f"/proc/{each}/cmdline").read_bytes().replace(b"\0", b" ")
                     self.keep("process arguments", words.decode(errors="replace"))
-            for path in scratch.glob(".open/*.json"):
-                with contextlib.suppress(OSError, ValueError):
-                    for value in _secret_values(json.loads(path.read_text())):
-                        for cookie in COOKIE_VALUE.findall(value):
-                            self.remember("session cookie", cookie)
+            with contextlib.suppress(OSError):  # the volume may go while it is listed
+                for path in scratch.glob(".open/*.json"):
+                    self._remember_cookies(path)
             pause.wait(LOOK_SECONDS)
+
+    def _remember_cookies(self, path: Path) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            for value in _secret_values(json.loads(path.read_text())):
+                for cookie in COOKIE_VALUE.findall(value):
+                    self.remember("session cookie", cookie)
 
 
 def _children(pid: int) -> Iterator[int]:
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            yield from map(int, path.read_text().split())
+    with contextlib.suppress(OSError):  # the process may end while its threads are listed
+        for path in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                yield from map(int, path.read_text().split())
 
 
 def _secret_values(note: Any) -> Iterator[str]:
