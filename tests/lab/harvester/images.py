@@ -137,12 +137,23 @@ class ImageController:
 
     def _run(self, work: Callable[[dict[str, Any], _Task], None], image: dict[str, Any], task: _Task) -> None:
         try:
-            work(image, task)
+            if self._is_due(image):
+                work(image, task)
         except Exception as exc:  # noqa: BLE001  # told to the test through `fault`
             self._fault(exc)
         finally:
             task.not_before = time.monotonic() + self._retry_seconds
             task.thread = None
+
+    def _is_due(self, image: dict[str, Any]) -> bool:
+        """Look at the image as it is now: what `sync` was given may be older than the end of its import."""
+        now = self._api.find(image_path(image["metadata"]["namespace"], image["metadata"]["name"]))
+        return (
+            now is not None
+            and now["metadata"]["uid"] == image["metadata"]["uid"]
+            and condition(now, "Imported") != "True"
+            and condition(now, "RetryLimitExceeded") != "True"
+        )
 
     def _import_backing_image(self, image: dict[str, Any], task: _Task) -> None:
         """Longhorn's way: HEAD, a StorageClass for the image, one GET of everything."""
