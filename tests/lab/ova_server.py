@@ -184,6 +184,7 @@ class OvaServer:
 
 
 class _Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
     daemon_threads = True
     block_on_close = False
 

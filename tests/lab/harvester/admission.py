@@ -33,7 +33,7 @@ LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 FIXED_FIELDS = ("displayName", "sourceType", "url", "storageClassParameters")
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1"
 SHUTDOWN_POLL_SECONDS = 0.05
-HEED_SECONDS = 20
+HEED_SECONDS = 120
 IMAGE_PARAMETERS = {"migratable": "true", "numberOfReplicas": "3", "staleReplicaTimeout": "30"}
 COPIED_PARAMETERS = (
     "dataLocality",
@@ -50,6 +50,10 @@ class DeniedError(Exception):
     def __init__(self, message: str, status: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY) -> None:
         super().__init__(message)
         self.status = status
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
 
 
 class Admission:
@@ -79,7 +83,7 @@ class Admission:
             def log_message(self, *_: object) -> None:
                 """Say nothing: the API server reports what was refused."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._port = self._server.server_address[1]
         self._name = f"harvester-lab-{self._port}"
         pair = control_plane.authority.issue(self._name, common_name="webhook", hosts=["127.0.0.1"])
@@ -157,7 +161,7 @@ class Admission:
             "rules": rules,
             "admissionReviewVersions": ["v1"],
             "sideEffects": "None",
-            "timeoutSeconds": 10,
+            "timeoutSeconds": 30,  # the most that is allowed
             "namespaceSelector": {"matchExpressions": [here]} if self._namespaces else {},
         }
         return {"metadata": {"name": self._name}, "webhooks": [webhook]}
