@@ -98,7 +98,7 @@ class Guest:
         """What the BIOS did last, and then the console: what a person wants to read when it does not boot."""
         return f"{_text(self._bios_log)[-BIOS_LOG_TAIL:]}\n{self.console}"
 
-    def wait_for(self, pattern: str, timeout_seconds: float = 60) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout_seconds: float = 180) -> re.Match[str]:
         """Return the first match of the regular expression on the console.
 
         Raises:
@@ -117,7 +117,7 @@ class Guest:
         return match
 
 
-def boot(machine: Machine, *, until: str, timeout_seconds: float = 60) -> str:
+def boot(machine: Machine, *, until: str, timeout_seconds: float = 180) -> str:
     """Start a machine, wait until the console matches, kill it, and return the console.
 
     Raises:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 COLLECTION = "/apis/kubevirt.io/v1/virtualmachines"
 MARKER = r"VMIMPORT-GUEST OK[^\r\n]*[\r\n]"  # the whole line: sums may follow
+NOTHING_TO_BOOT = "No bootable device"  # SeaBIOS's last word
 CONSOLE_TAIL = 400  # characters of a console in a condition's message
 POLL_SECONDS = 0.1
 
@@ -46,14 +47,14 @@ class BootPolicy:
     Attributes:
         boot: False: nothing is started; a machine whose volumes are bound is ready.
         parallel: So many at a time.
-        timeout_seconds: For the guest to say its sentence.
+        timeout_seconds: For the guest to say its sentence, unless the BIOS finds nothing to boot.
         keep_running: Leave it on afterwards, until it is stopped or deleted.
         memory_limit_mib: Granted at most.
     """
 
     boot: bool = True
     parallel: int = 1
-    timeout_seconds: float = 60
+    timeout_seconds: float = 180
     keep_running: bool = False
     memory_limit_mib: int = 1024
 
@@ -178,9 +179,9 @@ class MachineController:
                 ready = True
                 self._report_ready(vm)
             waited += POLL_SECONDS
-            if (ready and not self._policy.keep_running) or (
-                not ready and waited > self._policy.timeout_seconds
-            ):
+            if ready and not self._policy.keep_running:
+                break
+            if not ready and (waited > self._policy.timeout_seconds or NOTHING_TO_BOOT in guest.story):
                 break
         if not ready and not run.stop.is_set():
             self._report_failure(
