@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 NAMESPACE = chart.NAMESPACE
 ACCOUNT = chart.RELEASE
-READY_SECONDS = 30
+READY_SECONDS = 120
 _OF_STACKS = re.compile(r"$|(Current t|T)hread 0x|  File ")
 STOP_SECONDS = 25  # what the contract gives it after SIGTERM
 

@@ -35,7 +35,7 @@ API_VERSION = "migration.harvesterhci.io/v1beta1"
 SOURCE = "vcenter"
 VLAN = "vlan1"
 PORT_GROUP = "Servers"
-IMPORT_SECONDS = 120
+IMPORT_SECONDS = 300
 
 # Kinds of objects that the controller writes, Events among them.
 _TELLING = [

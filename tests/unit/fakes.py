@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-EVENTUALLY_SECONDS = 20.0  # only a failing test waits that long
+EVENTUALLY_SECONDS = 60.0  # only a failing test waits that long
 _POLL_SECONDS = 0.002
 
 
