@@ -120,14 +120,17 @@ def _retry_failed(ctx: Context, states: list[TransferState | None]) -> list[Verd
     Raises:
         Exception: a disk's error that trying again cannot mend.
     """
-    errors = [state.error for state in states if state and state.status is TransferStatus.FAILED]
-    failed = [(error, classify(error)) for error in errors if error]
-    for error, verdict in failed:
+    failed = {
+        index: state.error
+        for index, state in enumerate(states)
+        if state and state.error and state.status is TransferStatus.FAILED
+    }
+    verdicts = [(error, classify(error)) for error in failed.values()]
+    for error, verdict in verdicts:
         if not verdict.retryable:
             raise error
-    if failed:
-        ctx.transfers.retry_failures(ctx.vmimport.uid, RETRY_SECONDS)
-    return [verdict for _, verdict in failed]
+    ctx.transfers.retry_failures(ctx.vmimport.uid, failed.keys(), RETRY_SECONDS)
+    return [verdict for _, verdict in verdicts]
 
 
 def _back_to_shutdown(ctx: Context, provider: Provider, vm: SourceVM, power: PowerState) -> Outcome:

@@ -72,8 +72,8 @@ class TransferState:
             the job runs.
         bytes_total: Virtual size.
         bytes_per_second: Moving rate of `bytes_done`.
-        error: Why it failed, also while it waits to be tried again; an error with `reason` and `retryable`,
-            or a defect.
+        error: Why it failed, also while it waits to be tried again and until its bytes come then; an error
+            with `reason` and `retryable`, or a defect.
         result: The image, once done.
         needed_bytes: Free bytes on the scratch volume that a queued job waits for; 0: it waits for its turn.
         preparing: What the source does before the disk can be read; empty: nothing.

@@ -19,7 +19,7 @@ from converters.errors import DiskFull
 from providers.errors import DiskNotReady
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from structlog.typing import FilteringBoundLogger
 
@@ -91,20 +91,16 @@ class TransferPool:
         Raises:
             controller.scratch.ScratchError: the scratch volume cannot be read.
         """
-        missing = []
-        for job in jobs:
-            record = self._scratch.record(job.import_uid, job.disk_index)
-            if record is None or record.size_bytes != job.size_bytes:
-                missing.append(job)
+        missing = [job for job in jobs if not self._is_complete(job)]
         with self._lock:
             if self._closing:
                 return
             for job in missing:
                 key = job.import_uid, job.disk_index
                 run = self._runs.get(key)
-                if run is None:
+                if run is None and not self._is_complete(job):  # it may have ended since
                     self._runs[key] = Run(job, MovingRate(self._clock), next(self._sequence))
-                elif run.status is TransferStatus.QUEUED:
+                elif run and run.status is TransferStatus.QUEUED:
                     run.job = job
                 self._throttle(job).bytes_per_second = job.source_bytes_per_second
             self._dispatch()
@@ -169,14 +165,15 @@ class TransferPool:
         self._halt(running)
         return not running
 
-    def retry_failures(self, import_uid: str, seconds: float) -> None:
-        """Queue the failed jobs of an import again; the first `start` after so many seconds tries them."""
+    def retry_failures(self, import_uid: str, disks: Collection[int], seconds: float) -> None:
+        """Queue failed jobs of an import again; the first `start` after so many seconds tries them."""
         with self._lock:
-            for key, run in list(self._runs.items()):
-                if run.job.import_uid == import_uid and run.status is TransferStatus.FAILED:
+            for index in disks:
+                run = self._runs.get((import_uid, index))
+                if run and run.status is TransferStatus.FAILED:
                     again = Run(run.job, MovingRate(self._clock), next(self._sequence))
                     again.error, again.due = run.error, self._clock.monotonic() + seconds
-                    self._runs[key] = again
+                    self._runs[import_uid, index] = again
 
     def discard(self, import_uid: str) -> None:
         """Remove everything of an import from the scratch volume; only after `cancel` returned True.
@@ -238,16 +235,16 @@ class TransferPool:
                 return
             run = min(waiting, key=lambda run: self._turn(run, per_import))
             uid = run.job.import_uid
-            run.status, run.error = TransferStatus.RUNNING, None
+            thread = threading.Thread(
+                target=self._work, args=(run,), name=f"transfer-{uid}-{run.job.disk_index}", daemon=True
+            )
+            thread.start()  # first: where there is none to be had, the job stays queued
+            run.thread, run.status = thread, TransferStatus.RUNNING
             run.rate = MovingRate(self._clock)
             self._served[uid] = next(self._sequence)
             per_import[uid] += 1
             per_source[run.job.source_key] += not run.preparing
             queued.remove(run)
-            run.thread = threading.Thread(
-                target=self._work, args=(run,), name=f"transfer-{uid}-{run.job.disk_index}", daemon=True
-            )
-            run.thread.start()
             self._look_for_room(queued)
 
     def _look_for_room(self, queued: list[Run]) -> None:
@@ -258,22 +255,30 @@ class TransferPool:
             return
         try:
             free = self._scratch.free_bytes()
-            occupied = self._scratch.uids()
+            occupied = self._scratch.uids() | self._active()
             outstanding = self._outstanding()
         except ScratchError:
             return  # whoever begins is told
-        begun = outstanding.keys() & self._served.keys()
+        begun = outstanding.keys() & occupied
         reserved = sum(outstanding[uid] for uid in begun)
         for run in queued:
             uid = run.job.import_uid
             room = Room(
                 free,
                 reserved=reserved - outstanding[uid] if uid in begun else reserved,
-                alone=not (occupied | begun) - {uid},
+                alone=not occupied - {uid},
             )
             run.needed_bytes = room.missing_for(
                 outstanding[uid], begun=uid in begun, insufficient=run.insufficient
             )
+
+    def _active(self) -> set[str]:
+        """Return the imports of which a disk is read, or is prepared by its source."""
+        return {
+            run.job.import_uid
+            for run in self._runs.values()
+            if run.status is TransferStatus.RUNNING or run.preparing
+        }
 
     def _outstanding(self) -> Counter[str]:
         """Return what each import's jobs will still put on the scratch volume, as far as that is known.
@@ -290,6 +295,10 @@ class TransferPool:
             elif run.status is TransferStatus.QUEUED and run.insufficient is None:
                 outstanding[job.import_uid] += job.expected_bytes
         return outstanding
+
+    def _is_complete(self, job: DiskJob) -> bool:
+        record = self._scratch.record(job.import_uid, job.disk_index)
+        return record is not None and record.size_bytes == job.size_bytes
 
     def _throttle(self, job: DiskJob) -> Throttle:
         return self._throttles.setdefault(job.source_key, Throttle(self._clock))
@@ -316,12 +325,12 @@ class TransferPool:
             if error is None or run.stop.is_set():
                 del self._runs[job.import_uid, job.disk_index]
             elif isinstance(error, DiskNotReady):
-                run.status, run.preparing = TransferStatus.QUEUED, str(error)
+                run.status, run.preparing, run.error = TransferStatus.QUEUED, str(error), None
                 run.due = self._clock.monotonic() + error.retry_after
             elif isinstance(error, NO_ROOM):
-                run.status, run.insufficient = TransferStatus.QUEUED, self._free_bytes()
+                run.status, run.insufficient, run.error = TransferStatus.QUEUED, self._free_bytes(), None
             else:
-                run.status, run.error = TransferStatus.FAILED, error
+                run.status, run.preparing, run.error = TransferStatus.FAILED, "", error
             self._dispatch()
             closing = self._closing
         if not closing:

@@ -18,6 +18,7 @@ from tenacity import (
 )
 
 import converters
+from controller.runtime.lease import NotLeader
 from controller.scratch import DiskRecord, Scratch
 from controller.transfers.jobs import DiskJob, TransferStatus
 from converters.errors import Cancelled, TruncatedImage
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 # A dropped connection is worth a few quick attempts. What outlasts them is for the state machine's back-off.
 ATTEMPTS = 4
+FENCE_SECONDS = 1.0  # between two looks whether this replica may act again
 RETRY_WAIT = wait_exponential_jitter(initial=1, max=8)  # 1 + 2 + 4 s, each up to 1 s more
 DROPPED_CONNECTION = (TransferInterrupted, TruncatedImage)
 
@@ -50,7 +52,7 @@ class Run:
         insufficient: Bytes that were free for it when it met a full volume.
         needed_bytes: Free bytes that it waits for.
         preparing: What the source does before the disk can be read.
-        error: Why it failed; kept until it runs again.
+        error: Why it failed; kept until its bytes come.
         due: When to look whether it has done it, or to try again (monotonic seconds).
     """
 
@@ -122,18 +124,32 @@ class DiskReader:
             stream = job.open()
             try:
                 run.stream = stream
-                run.preparing = ""
+                run.preparing, run.error = "", None
                 if run.stop.is_set():  # while it was being opened: then nobody has closed it
                     raise Cancelled("stopped")
                 digest = self._decode(run, stream, throttle, partial)
             finally:
                 run.stream = None
                 stream.close()
-            self._scratch.commit(*key, DiskRecord(job.size_bytes, digest))
+            self._commit(run, DiskRecord(job.size_bytes, digest))
             committed = True
         finally:
             if not committed:
                 self._scratch.discard(*key)
+
+    def _commit(self, run: Run, record: DiskRecord) -> None:
+        """Put the image in place, as soon as this replica may: hours of reading are not lost with the lease.
+
+        Either the lease is renewed, and nobody has acted meanwhile, or the process gives up and stops this.
+        """
+        while True:
+            try:
+                self._scratch.commit(run.job.import_uid, run.job.disk_index, record)
+            except NotLeader:
+                if run.stop.wait(FENCE_SECONDS):
+                    raise
+            else:
+                return
 
     def _chunks(self, run: Run, stream: DiskStream, throttle: Throttle) -> Iterator[bytes | memoryview]:
         """Pass on what comes, counted, no faster than the source may be read."""

@@ -162,11 +162,11 @@ def test_a_failed_job_stays_failed_until_it_is_to_be_tried_again(transfers: Tran
     transfers.start(job(source.open))
     assert settled(transfers).status is TransferStatus.FAILED
     transfers.start(job(source.open))
-    transfers.retry_failures("another import", 0)
+    transfers.retry_failures("another import", {0}, 0)
     state = transfers.state(UID, 0)
     assert state is not None
     assert (state.status, source.opened) == (TransferStatus.FAILED, 1)
-    transfers.retry_failures(UID, 0)
+    transfers.retry_failures(UID, {0}, 0)
     assert transfers.counts()["failed"] == 1
     transfers.start(job(source.open))
     state = settled(transfers)

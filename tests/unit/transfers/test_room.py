@@ -14,8 +14,9 @@ from controller.phases.base import Advance, Wait
 from controller.scratch import Scratch, ScratchError
 from controller.transfers import DiskJob, TransferPool, TransferStatus
 from controller.transfers.room import MARGIN_BYTES, Room
+from providers.errors import DiskNotReady, Unreachable
 from providers.model import PowerState, SourceDisk
-from tests.unit.fakes import eventually
+from tests.unit.fakes import FakeClock, eventually
 from tests.unit.transfers.streams import SIZE, FakeStream, Source, files, job, settled
 
 if TYPE_CHECKING:
@@ -99,6 +100,50 @@ def test_an_import_that_has_the_volume_for_itself_may_try(transfers: TransferPoo
     volume.free = SIZE // 2
     transfers.start(expecting("a.0", Source()))
     assert settled(transfers, "a").status is TransferStatus.DONE
+
+
+def test_an_import_whose_disks_failed_keeps_no_room_from_others(scratch: Scratch, volume: Volume) -> None:
+    clock = FakeClock()
+    transfers = TransferPool(scratch, clock, limit=8, on_change=lambda _: None)
+    volume.free = 3 * SIZE // 2
+    failing = Source(Unreachable("away"))
+    transfers.start(expecting("a.0", failing))
+    settled(transfers, "a")
+    transfers.retry_failures("a", {0}, 30)
+    gate = threading.Event()
+    stream = FakeStream(gate=gate)
+    transfers.start(expecting("b.0", Source(stream)))
+    assert stream.reading.wait(10)
+    clock.advance(30)
+    transfers.start(expecting("a.0", failing))
+    assert needed(transfers, "a"), "its place is taken by now"
+    gate.set()
+    settled(transfers, "b")
+    volume.free = 3 * SIZE
+    transfers.start(expecting("a.0", failing))
+    settled(transfers, "a")
+    assert failing.opened == 2
+
+
+def test_what_an_import_with_an_image_here_will_need_is_kept_for_it_though_a_disk_of_it_fails(
+    transfers: TransferPool, volume: Volume
+) -> None:
+    """Else each of two imports might have the room that the other needs."""
+    transfers.start(expecting("a.0", Source()), expecting("a.1", Source(Unreachable("away"))))
+    settled(transfers, "a", 0)
+    settled(transfers, "a", 1)
+    transfers.retry_failures("a", {1}, 3600)
+    volume.free = 3 * SIZE // 2
+    transfers.start(expecting("b.0", Source()))
+    assert needed(transfers, "b") == 2 * SIZE
+
+
+def test_a_disk_that_its_source_prepares_keeps_its_room(transfers: TransferPool, volume: Volume) -> None:
+    transfers.start(expecting("a.0", Source(DiskNotReady("a snapshot is made", 3600))))
+    eventually(lambda: (state := transfers.state("a", 0)) and state.preparing)
+    volume.free = 3 * SIZE // 2
+    transfers.start(expecting("b.0", Source()))
+    assert needed(transfers, "b") == 2 * SIZE
 
 
 def test_images_of_others_are_waited_for_where_they_take_the_room(
