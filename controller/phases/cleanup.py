@@ -16,7 +16,7 @@ from controller.errors import SourceNotFound
 from controller.kube.errors import NotFound
 from controller.phases import source_power
 from controller.phases.base import Changes, Context, Outcome, Stop, Wait, false, true
-from controller.phases.ownership import is_owned, release
+from controller.phases.ownership import delete_unfinished, release
 from providers.errors import DiscardNotDone, ProviderError, SourceVMNotFound
 
 CLEANED_UP = "CleanedUp"
@@ -87,7 +87,7 @@ def undo(ctx: Context, *, restore_power: bool) -> Undone | None:
         release_disks(ctx)
     else:
         source_is_on = _undo_at_source(ctx, restore_power=restore_power)
-        _delete_unfinished(ctx)
+        delete_unfinished(ctx)
     ctx.transfers.discard(vmimport.uid)
     ctx.connections.release(vmimport.uid)
     return Undone(source_is_on)
@@ -156,25 +156,3 @@ def _discard_export(ctx: Context) -> None:
     except (SourceNotFound, SourceVMNotFound) as exc:
         # Nobody can ever reach it again; waiting would block the deletion for ever.
         ctx.log.warning("nothing can be discarded at the source", error=str(exc))
-
-
-def _delete_unfinished(ctx: Context) -> None:
-    """Delete the images and volumes of this run that no VM was made of yet.
-
-    Once there was a VM they have lost their owner and are the user's, also if the VM is gone: its volumes may
-    have been kept on purpose.
-    """
-    vmimport = ctx.vmimport
-    selector = f"{names.LABEL_IMPORT_UID}={vmimport.uid},{names.LABEL_RUN}={vmimport.run}"
-    if not vmimport.run:
-        return
-    for resource in (kinds.PVCS, kinds.IMAGES):
-        for obj in ctx.kube.list(resource, vmimport.namespace, label_selector=selector):
-            if not is_owned(obj, vmimport.uid):
-                continue
-            try:
-                ctx.kube.delete(
-                    resource, obj["metadata"]["name"], vmimport.namespace, uid=obj["metadata"]["uid"]
-                )
-            except NotFound:
-                continue

@@ -22,6 +22,7 @@ from controller.phases.base import (
     format_bytes,
     true,
 )
+from controller.phases.ownership import delete_unfinished
 from controller.transfers import DiskJob, TransferState, TransferStatus
 from providers.base import Provider
 from providers.model import PowerState, SourceVM
@@ -29,6 +30,10 @@ from providers.model import PowerState, SourceVM
 # The pool has tried a disk four times within seconds before it says that it failed: this is an outage.
 RETRY_SECONDS = 30.0
 AGAIN = f"tried again every {RETRY_SECONDS:.0f} s"
+OF_IMAGES = frozenset(
+    {"VirtualMachineImage", "imageAttempts", "diskConditions", "diskRoute", "diskLocalPath", "digest"}
+)
+NOTHING_READ = {"bytesTransferred": 0, "progress": 0}
 
 
 def run(ctx: Context) -> Outcome:
@@ -38,11 +43,13 @@ def run(ctx: Context) -> Outcome:
         Exception: whatever a disk failed with that trying again cannot mend.
     """
     vmimport, vm, provider = ctx.vmimport, ctx.source_vm(), ctx.provider()
+    if not conditions.is_true(vmimport.status.get("conditions") or (), conditions.SOURCE_POWERED_OFF):
+        return _back_to_shutdown(ctx, provider, vm)
     states = [ctx.transfers.state(vmimport.uid, index) for index in range(len(vmimport.disks))]
     if not all(_done(state) for state in states):
         power = provider.power_state(vm)
         if power is not PowerState.OFF:
-            return _back_to_shutdown(ctx, provider, vm, power)
+            return _doubt(ctx, power)
     failed = _retry_failed(ctx, states)
     # Those under way too: the source's limits may have been changed.
     unfinished = {index for index, state in enumerate(states) if not _done(state)}
@@ -74,14 +81,20 @@ def _wait(ctx: Context, states: list[TransferState | None], failed: list[Verdict
     by_disk = _by_disk(ctx, states)
     preparing = [f"disk {key}: {state.preparing}" for key, state in by_disk if state.preparing]
     held_up = bool(room) and not any(state.status is TransferStatus.RUNNING for _, state in by_disk)
-    # What has failed since this pass began is told by the next one, together with its Event.
-    waiting = [(key, state) for key, state in by_disk if state.status is TransferStatus.QUEUED]
-    errors = {key: classify(state.error) for key, state in waiting if state.error}
+    verdicts = {key: classify(state.error) for key, state in by_disk if state.error}
+    errors = {key: verdict for key, verdict in verdicts.items() if verdict.retryable}  # else: the next pass
     trouble = "; ".join([*(f"disk {key}: {verdict.message}" for key, verdict in errors.items()), AGAIN])
     obstacles = [*([room] if room else []), *([trouble] if errors else [])]
     reason = "ScratchSpaceInsufficient" if held_up else "PreparingDisks" if preparing else "Exporting"
     if errors and all(_done(state) or state.error for _, state in by_disk):
         reason = next(iter(errors.values())).reason
+    # Told once: how much room there is changes all the time, and attempts fail every half a minute.
+    known = conditions.find(ctx.vmimport.status["conditions"], conditions.DISKS_EXPORTED) or {}
+    events = []
+    if held_up and known.get("reason") != reason:
+        events.append(("Warning", "ScratchSpaceInsufficient", room))
+    if errors and trouble not in known.get("message", ""):
+        events.append(("Warning", next(iter(errors.values())).reason, trouble))
     return Wait(
         min([ctx.settings.progress_seconds, *(s.look_again for _, s in by_disk if s.look_again)]),
         reason,
@@ -90,9 +103,8 @@ def _wait(ctx: Context, states: list[TransferState | None], failed: list[Verdict
             disks=disk_entries(ctx, states),
             progress=progress,
             conditions=[false(conditions.DISKS_EXPORTED, reason, "; ".join(obstacles))],
-            events=[("Warning", failed[0].reason, trouble)] if failed and errors else [],
+            events=events,
         ),
-        trouble=held_up,
         retries=[verdict.reason for verdict in failed],
     )
 
@@ -133,23 +145,45 @@ def _retry_failed(ctx: Context, states: list[TransferState | None]) -> list[Verd
     return [verdict for _, verdict in verdicts]
 
 
-def _back_to_shutdown(ctx: Context, provider: Provider, vm: SourceVM, power: PowerState) -> Outcome:
-    """The VM was switched on while it was read: what was read of it is no longer its state."""
+def _doubt(ctx: Context, power: PowerState) -> Wait:
+    """The VM is not known to be off. That it was switched on is noted first: it may be off again soon."""
+    if power is PowerState.UNKNOWN:
+        message = "the source does not tell for the moment whether the VM is off"
+        return Wait(ctx.settings.progress_seconds, "PowerStateUnknown", message)
     message = f"the source VM is {power} again; what was read so far is dropped"
+    return Wait(
+        0,
+        "PoweredOnAgain",
+        message,
+        Changes(
+            conditions=[false(conditions.SOURCE_POWERED_OFF, "PoweredOnAgain", message)],
+            events=[("Warning", "PoweredOnAgain", message)],
+        ),
+    )
+
+
+def _back_to_shutdown(ctx: Context, provider: Provider, vm: SourceVM) -> Outcome:
+    """Drop what was read of a VM that was switched on since: it is no longer its state.
+
+    With it go images of an earlier pass through ImageUpload, which an import leaves that has lost a disk.
+    """
+    message = "what was read of the source VM before it was switched on is dropped"
     if not ctx.transfers.cancel(ctx.vmimport.uid):
         return Wait(1, "StoppingTransfers", message)
     removing = discard_export(ctx, provider, vm, complete=False)
     if removing:
         return removing
+    delete_unfinished(ctx)
     ctx.transfers.discard(ctx.vmimport.uid)
     return Advance(
         Phase.SHUTDOWN,
         message,
         Changes(
             fields={"shutdownRequestedTime": None},
-            conditions=[false(conditions.SOURCE_POWERED_OFF, "PoweredOnAgain", message)],
-            disks=[{**entry, "bytesTransferred": 0, "progress": 0} for entry in ctx.vmimport.disks],
-            events=[("Warning", "PoweredOnAgain", message)],
+            disks=[
+                {**{name: value for name, value in entry.items() if name not in OF_IMAGES}, **NOTHING_READ}
+                for entry in ctx.vmimport.disks
+            ],
         ),
     )
 

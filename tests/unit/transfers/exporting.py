@@ -5,12 +5,29 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from controller.api import conditions
+from controller.phases.base import true
 from providers.model import SourceDisk
+from tests.unit.fakes import FakeClock
 from tests.unit.transfers.streams import SIZE
 
 if TYPE_CHECKING:
+    from controller.phases.base import Outcome
     from controller.scratch import Scratch
     from controller.transfers import TransferPool
+
+
+class NoImages:
+    """A cluster in which the import has made nothing."""
+
+    def list(self, *_: object, **__: object) -> list[Any]:
+        return []
+
+
+def noted(ctx: Any, outcome: Outcome) -> None:
+    """Have the import's conditions as they are after a pass."""
+    stored = ctx.vmimport.status["conditions"]
+    stored[:] = conditions.merge(stored, outcome.changes.conditions, FakeClock().now())
 
 
 def context(transfers: TransferPool, scratch: Scratch, provider: object, *keys: str) -> Any:
@@ -22,6 +39,8 @@ def context(transfers: TransferPool, scratch: Scratch, provider: object, *keys: 
             name="a",
             uid="a",
             export_id="a-1",
+            run="1",
+            status={"conditions": [true(conditions.SOURCE_POWERED_OFF, "PoweredOff")]},
             disks=[{"sourceDisk": disk.key, "diskSize": disk.size_bytes} for disk in disks],
         ),
         source_vm=lambda: SimpleNamespace(disks=disks),
@@ -29,5 +48,6 @@ def context(transfers: TransferPool, scratch: Scratch, provider: object, *keys: 
         provider=lambda: provider,
         transfers=transfers,
         scratch=scratch,
+        kube=NoImages(),
         settings=SimpleNamespace(progress_seconds=10, max_transfers_per_source=4),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from converters.errors import CorruptImage
 from providers.errors import Unreachable
 from providers.model import PowerState
 from tests.unit.fakes import FakeClock, eventually
-from tests.unit.transfers.exporting import context
+from tests.unit.transfers.exporting import context, noted
 from tests.unit.transfers.streams import FakeStream, Source, settled
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from controller.scratch import Scratch
-    from controller.transfers import DiskJob
     from providers.model import SourceDisk
     from tests.unit.transfers.streams import Crowd
 
@@ -68,9 +68,10 @@ def test_a_disk_that_failed_is_tried_again_after_half_a_minute_and_not_sooner(
 ) -> None:
     source = Source(AWAY, FakeStream())
     ctx = context(transfers, scratch, Hosts(vda=source.open))
-    export.run(ctx)
+    noted(ctx, export.run(ctx))
     settled(transfers, "a")
     told = waits(ctx)
+    noted(ctx, told)
     assert (told.reason, told.retries) == ("Unreachable", ["Unreachable"])
     words = "disk vda: esx-7 does not answer; tried again every 30 s"
     assert told.changes.events == [("Warning", "Unreachable", words)]
@@ -87,21 +88,40 @@ def test_a_disk_that_failed_is_tried_again_after_half_a_minute_and_not_sooner(
     assert isinstance(export.run(ctx), Advance)
 
 
-def test_what_fails_while_a_pass_looks_is_told_by_the_next_one(
-    transfers: TransferPool, scratch: Scratch, monkeypatch: pytest.MonkeyPatch
+def test_an_outage_is_told_once_however_long_it_lasts(
+    transfers: TransferPool, scratch: Scratch, clock: FakeClock
 ) -> None:
-    """Told in status before its Event is, it would not be news any more, and the Event be lost."""
-    ctx = context(transfers, scratch, Hosts(vda=Source(AWAY).open))
-    start = transfers.start
+    """Each Event takes from what one object may cause: what comes after the outage would not be told."""
+    opening, answer = threading.Event(), threading.Event()
 
-    def start_and_fail(*jobs: DiskJob) -> None:
-        start(*jobs)
+    def open_disk() -> FakeStream:
+        opening.set()
+        assert answer.wait(10)
+        raise AWAY
+
+    ctx = context(transfers, scratch, Hosts(vda=open_disk))
+    told: list[object] = []
+    reasons = []
+
+    def look() -> None:
+        outcome = waits(ctx)
+        told.extend(outcome.changes.events)
+        reasons.append((outcome.reason, outcome.changes.conditions[0]["message"]))
+        noted(ctx, outcome)
+
+    for _ in range(3):
+        look()
+        assert opening.wait(10)
+        look()
+        answer.set()
         settled(transfers, "a")
-
-    monkeypatch.setattr(transfers, "start", start_and_fail)
-    assert waits(ctx).reason == "Exporting"
-    monkeypatch.undo()
-    assert waits(ctx).reason == "Unreachable"
+        look()
+        opening.clear()
+        answer.clear()
+        clock.advance(30)
+    words = "disk vda: esx-7 does not answer; tried again every 30 s"
+    assert told == [("Warning", "Unreachable", words)]
+    assert reasons[2:] == [("Unreachable", words)] * 7, "also while it is tried again"
 
 
 def test_a_disk_that_failed_does_not_wait_for_the_others(

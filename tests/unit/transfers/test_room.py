@@ -17,7 +17,8 @@ from controller.transfers.room import MARGIN_BYTES, Room
 from providers.errors import DiskNotReady, Unreachable
 from providers.model import PowerState, SourceDisk
 from tests.unit.fakes import FakeClock, eventually
-from tests.unit.transfers.streams import SIZE, FakeStream, Source, files, job, settled
+from tests.unit.transfers.exporting import context, noted
+from tests.unit.transfers.streams import BLOCK, SIZE, FakeStream, Source, files, job, settled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -223,23 +224,17 @@ def test_a_volume_that_cannot_be_examined_holds_nobody_up(
     assert settled(transfers, "a").status is TransferStatus.DONE
 
 
-def context(transfers: TransferPool, scratch: Scratch, source: Source) -> Any:
+def importing(transfers: TransferPool, scratch: Scratch, source: Source) -> Any:
     """What the Export step sees of an import with one disk."""
-    disk = SourceDisk(key="scsi0:0", name="disk", size_bytes=SIZE, allocated_bytes=SIZE)
-    entry = {"sourceDisk": disk.key, "diskSize": SIZE}
-    return SimpleNamespace(
-        vmimport=SimpleNamespace(namespace="default", name="a", uid="a", export_id="a-1", disks=[entry]),
-        source_vm=lambda: SimpleNamespace(disks=[disk]),
-        source=lambda: SimpleNamespace(key="vc", max_transfers=None, max_bytes_per_second=None),
-        provider=lambda: SimpleNamespace(
-            power_state=lambda _: PowerState.OFF,
-            open_disk=lambda *_: source.open(),
-            discard_export=lambda *_, **__: None,
-        ),
-        transfers=transfers,
-        scratch=scratch,
-        settings=SimpleNamespace(progress_seconds=10, max_transfers_per_source=4),
+    provider = SimpleNamespace(
+        power_state=lambda _: PowerState.OFF,
+        open_disk=lambda *_: source.open(),
+        discard_export=lambda *_, **__: None,
     )
+    ctx = context(transfers, scratch, provider)
+    disk = SourceDisk(key="vda", name="disk", size_bytes=SIZE, allocated_bytes=SIZE)
+    ctx.source_vm = lambda: SimpleNamespace(disks=[disk])
+    return ctx
 
 
 def test_the_import_says_what_it_waits_for_and_goes_on_when_there_is_room(
@@ -247,14 +242,19 @@ def test_the_import_says_what_it_waits_for_and_goes_on_when_there_is_room(
 ) -> None:
     scratch.prepare("other", 0).write_bytes(b"of another import")
     volume.free = SIZE // 2
-    ctx = context(transfers, scratch, Source())
-    for _ in range(2):
+    ctx = importing(transfers, scratch, Source())
+    told = []
+    for free in ("1.2", "1.4"):
         waits = export.run(ctx)
         assert isinstance(waits, Wait)
-        assert (waits.reason, waits.trouble) == ("ScratchSpaceInsufficient", True)
-        assert "1 disk waiting until 2.5 MiB are free on the scratch volume, now 1.2 MiB" in waits.message
+        assert (waits.reason, waits.trouble) == ("ScratchSpaceInsufficient", False)
+        assert f"1 disk waiting until 2.5 MiB are free on the scratch volume, now {free} MiB" in waits.message
         (condition,) = waits.changes.conditions
         assert condition["message"] in waits.message
+        told += [reason for _, reason, _ in waits.changes.events]
+        noted(ctx, waits)
+        volume.free += BLOCK * 2
+    assert told == ["ScratchSpaceInsufficient"], "that the room has changed is no news"
     volume.free = 2 * SIZE
     assert isinstance(export.run(ctx), Wait)
     settled(transfers, "a")
