@@ -182,8 +182,11 @@ def from_status(doing: str, code: int, status: dict[str, Any], retry_after: str 
 
 
 def _seconds(value: Any) -> float | None:
-    """Return a Retry-After in seconds; its other form, a date, is not used by API servers."""
+    """Return a Retry-After in seconds; its other form, a date, is not used by API servers.
+
+    `None` for 0 too: "at once" is no pace to be kept by thousands of objects; the back-off is.
+    """
     try:
-        return max(0.0, float(value))
+        return max(0.0, float(value)) or None
     except (TypeError, ValueError):
         return None

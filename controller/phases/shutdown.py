@@ -95,10 +95,14 @@ def run(ctx: Context) -> Outcome:
     if not requested:
         return _request(ctx, provider, vm, words)
     grace = ctx.vmimport.spec.graceful_timeout_seconds
-    left = grace - (ctx.clock.now() - conditions.parse_timestamp(requested)).total_seconds()
+    now = ctx.clock.now()
+    left = grace - (now - conditions.parse_timestamp(requested)).total_seconds()
     if left <= 0:
         return _power_off(provider, vm, words, "GracePeriodOver", words.over.format(grace=grace))
-    return Wait(min(POLL_SECONDS, left), "ShuttingDown", words.waits.format(grace=grace))
+    # If the clock was set back, by hours perhaps, the guest has its time from now on.
+    fields = {"shutdownRequestedTime": conditions.timestamp(now)} if left > grace else {}
+    message = words.waits.format(grace=grace)
+    return Wait(min(POLL_SECONDS, left), "ShuttingDown", message, Changes(fields=fields))
 
 
 def _request(ctx: Context, provider: Provider, vm: SourceVM, words: _Words) -> Wait:

@@ -34,6 +34,7 @@ from controller.runtime.workers import Result
 from controller.scratch import Scratch
 from controller.targets import TargetNames
 from controller.transfers import TransferPool
+from providers.errors import NotYet
 
 log = structlog.get_logger(__name__)
 
@@ -286,7 +287,8 @@ class ImportReconciler:
         if not verdict.expected:
             bound.error("cleanup before a restart failed unexpectedly", exc_info=exc)
         message = f"restart waits: {verdict.message}"
-        self._events.event(dict(vmimport.raw), "Warning", verdict.reason, message)
+        if not isinstance(exc, NotYet):
+            self._events.event(dict(vmimport.raw), "Warning", verdict.reason, message)
         if self._connections.refused(vmimport.uid, exc) or verdict.retry_after is None:
             raise exc
         return Result(verdict.retry_after)

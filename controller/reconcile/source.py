@@ -17,7 +17,7 @@ from controller.api.types import Source
 from controller.connections import Connections
 from controller.errors import Verdict, classify
 from controller.kube.client import KubeClient
-from controller.kube.errors import NotFound
+from controller.kube.errors import NotFound, ServerUnavailable, TooManyRequests, Unauthorized
 from controller.kube.events import EventRecorder
 from controller.runtime.clock import Clock
 from controller.runtime.workers import Result
@@ -35,6 +35,9 @@ RETRY_FLOOR_SECONDS: Final = 2.0
 # After a refused login the next one comes after 30 s, then after as long as it has been refused, up to five
 # minutes: 5 attempts in the first 8 minutes, where directories commonly lock an account at 5 in 10 or 15.
 LOGIN_RETRY_FLOOR_SECONDS: Final = 30.0
+
+# What says nothing about a source or its Secret: the API server that has them is in trouble.
+_OF_THE_API_SERVER: Final = (ServerUnavailable, TooManyRequests, Unauthorized)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +107,22 @@ class SourceReconciler:
         return now >= last.doubtable and self._connections.doubted(key)
 
     def _subject(self, source: Source) -> str:
-        """Return a digest of what is verified: spec, Secret and pinned certificate."""
+        """Return a digest of what is verified: this very object's spec, Secret and pinned certificate."""
         try:
             identity = self._connections.identity(source)
+        except _OF_THE_API_SERVER:
+            raise
         except Exception as exc:  # noqa: BLE001  # whatever hides the Secret is what is verified then
             identity = f"{type(exc).__name__}: {exc}"
-        return f"{source.generation} {identity}"
+        return f"{source.uid} {source.generation} {identity}"
 
     def _verify(self, source: Source) -> tuple[float, bool]:
         """Verify and record; return the seconds until the next verification, and whether this was good."""
         result: Verified | Verdict
         try:
             result = self._connections.provider(source).verify()
+        except _OF_THE_API_SERVER:
+            raise
         except Exception as exc:  # whatever it is, it gets a verdict and is shown
             result = classify(exc)
             if not result.expected:

@@ -144,3 +144,11 @@ def test_a_source_that_cannot_cut_the_power_is_never_said_to(
     for refusal in (None, DENIED):
         source = FakeSource(cuts_power=False, state=state, refusal=refusal)
         assert "hard" not in repr(run(source, asked_ago=asked_ago, off=True, forcePowerOff=force))
+
+
+def test_a_clock_that_was_set_back_does_not_make_the_guest_wait_for_as_long() -> None:
+    source = FakeSource(cuts_power=True)
+    outcome = run(source, asked_ago=-3600)
+    assert isinstance(outcome, Wait)
+    assert conditions.parse_timestamp(outcome.changes.fields["shutdownRequestedTime"]) == FakeClock().now()
+    assert source.asked == []

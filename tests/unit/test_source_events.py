@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from controller.kube.errors import ServerUnavailable, TooManyRequests, Unauthorized
 from controller.reconcile.source import SourceReconciler
 from providers.base import Verified
 from providers.errors import Unreachable
@@ -39,18 +40,22 @@ class FakeConnections:
         verifications: How many were made.
         in_doubt: An import could not get through.
         away: Verifications fail.
+        hidden: What becomes of reading the Secret.
     """
 
     def __init__(self) -> None:
         self.verifications = 0
         self.in_doubt = False
         self.away = False
+        self.hidden: Exception | None = None
 
     def doubted(self, _key: str) -> bool:
         said, self.in_doubt = self.in_doubt, False
         return said
 
     def identity(self, source: Any) -> str:
+        if self.hidden:
+            raise self.hidden
         return repr(source.raw["spec"])
 
     def provider(self, _source: object) -> FakeConnections:
@@ -151,3 +156,29 @@ def test_a_source_without_doubts_is_verified_every_five_minutes(kube: FakeKube) 
     assert connections.verifications == 1
     sources.reconcile(KEY)
     assert connections.verifications == 2
+
+
+@pytest.mark.parametrize("error", [ServerUnavailable("500"), TooManyRequests("429"), Unauthorized("401")])
+def test_an_api_server_that_is_in_trouble_says_nothing_about_a_source(
+    kube: FakeKube, error: Exception
+) -> None:
+    clock, connections, events = FakeClock(), FakeConnections(), FakeEvents()
+    sources = reconciler(kube, clock, connections, events)
+    sources.reconcile(KEY)
+    connections.hidden = error
+    with pytest.raises(type(error)):
+        sources.reconcile(KEY)
+    connections.hidden = None
+    sources.reconcile(KEY)
+    assert (connections.verifications, events.reasons) == (1, ["Verified"])
+    assert kube.source["status"]["status"] == "clusterReady"
+
+
+def test_a_source_that_was_made_again_at_once_is_verified(kube: FakeKube) -> None:
+    """As `kubectl replace --force` does, faster than its deletion is seen."""
+    clock, connections = FakeClock(), FakeConnections()
+    sources = reconciler(kube, clock, connections, FakeEvents())
+    sources.reconcile(KEY)
+    kube.source = {**kube.source, "metadata": {**kube.source["metadata"], "uid": "2"}, "status": {}}
+    sources.reconcile(KEY)
+    assert kube.source["status"]["status"] == "clusterReady"

@@ -51,9 +51,11 @@ def _examine(ctx: Context) -> Outcome:
             f"{source.kind} {source.namespace}/{source.name} is not ready: "
             + (why.get("message") or "it was not verified yet")
         )
-    # What an earlier run left in scratch belongs to another reading of the source.
-    if ctx.transfers.cancel(ctx.vmimport.uid):
-        ctx.transfers.discard(ctx.vmimport.uid)
+    # What an earlier run left in scratch belongs to another reading of the source. If somebody has emptied
+    # status, it may be at work still.
+    if not ctx.transfers.cancel(ctx.vmimport.uid):
+        return Wait(1, "StoppingTransfers", "what an earlier run reads is being stopped")
+    ctx.transfers.discard(ctx.vmimport.uid)
     vmimport = ctx.vmimport
     findings: list[Finding] = []
     vm: SourceVM | None = None

@@ -59,6 +59,7 @@ def test_gone_is_what_a_reflector_calls_expired() -> None:
     ("headers", "details", "seconds"),
     [
         ({"Retry-After": "7"}, {}, 7.0),
+        ({"Retry-After": "0"}, {}, None),
         ({}, {"retryAfterSeconds": 3}, 3.0),
         ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, {}, None),
         ({}, {}, None),
