@@ -51,6 +51,8 @@ def run(ctx: Context) -> Outcome:
         if power is not PowerState.OFF:
             return _doubt(ctx, power)
     failed = _retry_failed(ctx, states)
+    if failed:
+        provider = ctx.provider()  # another one, if that one lets nobody in any more
     # Those under way too: the source's limits may have been changed.
     unfinished = {index for index, state in enumerate(states) if not _done(state)}
     if unfinished:
@@ -141,6 +143,8 @@ def _retry_failed(ctx: Context, states: list[TransferState | None]) -> list[Verd
     for error, verdict in verdicts:
         if not verdict.retryable:
             raise error
+    for error, _ in verdicts:
+        ctx.connections.refused(ctx.vmimport.uid, error)
     ctx.transfers.retry_failures(ctx.vmimport.uid, failed.keys(), RETRY_SECONDS)
     return [verdict for _, verdict in verdicts]
 

@@ -49,5 +49,6 @@ def context(transfers: TransferPool, scratch: Scratch, provider: object, *keys: 
         transfers=transfers,
         scratch=scratch,
         kube=NoImages(),
+        connections=SimpleNamespace(refused=lambda _user, _error: False),
         settings=SimpleNamespace(progress_seconds=10, max_transfers_per_source=4),
     )

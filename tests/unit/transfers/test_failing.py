@@ -11,7 +11,7 @@ from controller.phases import export
 from controller.phases.base import Advance, Wait
 from controller.transfers import TransferPool, TransferStatus
 from converters.errors import CorruptImage
-from providers.errors import Unreachable
+from providers.errors import AuthenticationFailed, Unreachable
 from providers.model import PowerState
 from tests.unit.fakes import FakeClock, eventually
 from tests.unit.transfers.exporting import context, noted
@@ -152,3 +152,28 @@ def test_a_failure_that_trying_again_cannot_mend_ends_the_export_at_once(
     settled(transfers, "a", 1)
     with pytest.raises(CorruptImage, match="no VMDK"):
         export.run(ctx)
+
+
+def test_a_disk_that_is_refused_is_tried_again_with_what_was_corrected(
+    transfers: TransferPool, scratch: Scratch, clock: FakeClock
+) -> None:
+    """A web server is asked for nothing but disks: no other call of the export would meet the refusal."""
+    refusal, corrected = AuthenticationFailed("401"), Source()
+    providers = [Hosts(vda=corrected.open), Hosts(vda=Source(refusal).open)]
+    told: list[tuple[str, BaseException]] = []
+
+    def refused(user: str, error: BaseException) -> bool:
+        told.append((user, error))
+        providers.pop()
+        return True
+
+    ctx = context(transfers, scratch, None)
+    ctx.provider = lambda: providers[-1]
+    ctx.connections.refused = refused
+    noted(ctx, export.run(ctx))
+    settled(transfers, "a")
+    noted(ctx, waits(ctx))
+    clock.advance(30)
+    transfers.start()
+    assert settled(transfers, "a").status is TransferStatus.DONE
+    assert (told, corrected.opened) == ([("a", refusal)], 1)
