@@ -15,7 +15,7 @@ from controller import builders, kinds
 from controller.api import conditions, names
 from controller.api.phase import Phase
 from controller.errors import ImageFailed, NameTaken
-from controller.kube.errors import NotFound
+from controller.kube.errors import BadRequest, Invalid, NotFound
 from controller.phases.base import Advance, Changes, Context, Outcome, Wait, count, false, format_bytes, true
 from controller.phases.storage import choose_storage
 from controller.transfers import TransferStatus
@@ -44,6 +44,7 @@ def run(ctx: Context) -> Outcome:
     entries: list[dict[str, Any]] = []
     waiting: list[str] = []
     lost: list[str] = []
+    refused: list[str] = []
     events: list[tuple[str, str, str]] = []
     for index, entry in enumerate(vmimport.disks):
         image = _find(ctx, index)
@@ -52,8 +53,9 @@ def run(ctx: Context) -> Outcome:
             if state is None or state.status is not TransferStatus.DONE:
                 lost.append(entry["sourceDisk"])
                 continue
-            updated = _submit(ctx, index, entry)
-            waiting.append(f"disk {entry['sourceDisk']}: submitted")
+            updated, refusal = _try_to_submit(ctx, index, entry)
+            refused += refusal
+            waiting += refusal or [f"disk {entry['sourceDisk']}: submitted"]
         else:
             updated, word, failed = _observe(ctx, index, entry, image)
             word = word and f"disk {entry['sourceDisk']}: {word}"
@@ -67,13 +69,17 @@ def run(ctx: Context) -> Outcome:
     if waiting:
         # How far each is stands in the summary only: a condition that changes is written at once.
         ready = f"{len(entries) - len(waiting)} of {count(len(entries), 'image')} imported"
+        reason = "ImageRefused" if refused else "Importing"
+        known = conditions.find(vmimport.status.get("conditions") or (), conditions.IMAGES_READY) or {}
+        if refused and known.get("reason") != "ImageRefused":
+            events.append(("Warning", "ImageRefused", "; ".join(refused)))
         return Wait(
             POLL_SECONDS,
-            "ImportingImages",
+            "ImageRefused" if refused else "ImportingImages",
             "; ".join(waiting),
             Changes(
                 disks=entries,
-                conditions=[false(conditions.IMAGES_READY, "Importing", ready)],
+                conditions=[false(conditions.IMAGES_READY, reason, "; ".join([ready, *refused]))],
                 events=events,
             ),
         )
@@ -118,6 +124,17 @@ def _find(ctx: Context, index: int) -> dict[str, Any] | None:
     if (image["metadata"].get("labels") or {}).get(names.LABEL_IMPORT_UID) != ctx.vmimport.uid:
         raise NameTaken(f"VirtualMachineImage {ctx.vmimport.namespace}/{name} is not of this import")
     return image
+
+
+def _try_to_submit(ctx: Context, index: int, entry: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the disk's entry, and why the cluster refuses its image, which people have to mend.
+
+    Failing here would throw away what took hours to copy.
+    """
+    try:
+        return _submit(ctx, index, entry), []
+    except (Invalid, BadRequest) as exc:
+        return entry, [f"disk {entry['sourceDisk']}: {_TOKEN.sub('[token]', str(exc))}"]
 
 
 def _submit(ctx: Context, index: int, entry: dict[str, Any]) -> dict[str, Any]:
