@@ -357,10 +357,10 @@ def test_closing_a_stream_ends_its_reader_at_once(server: OvaServer, ranges: str
 
 def test_silence_ends_a_download_and_zero_is_no_limit(server: OvaServer) -> None:
     manners = server.put("silent.ova", archive(package(DISKS, SIZES)), Manners(ranges=False))
-    with closing(provider_for(server, "silent.ova", httpTimeoutSeconds="0.2")) as provider:
+    with closing(provider_for(server, "silent.ova", httpTimeoutSeconds="5")) as provider:
         vm = provider.inspect("")
         manners.stall_after = 256 * 1024
-        with pytest.raises(TransferInterrupted, match=r"no byte for 0\.2 s"):
+        with pytest.raises(TransferInterrupted, match="no byte for 5 s"):
             read(provider, vm, vm.disks[0])
     manners.stall_after = None
     for unlimited in ("0", "9223372036854775807"):  # more than a socket can wait

@@ -165,28 +165,27 @@ def test_a_lease_that_vanishes_before_it_is_ready_is_not_waited_for(
 def test_a_lease_is_kept_alive_while_no_byte_flows(
     vcenter: VCenter, provider: VmwareProvider, machine: str, files: list[Path]
 ) -> None:
-    vcenter.settings(lease_timeout_seconds=2)
+    vcenter.settings(lease_timeout_seconds=8)
     vm = provider.inspect(machine)
     stream = provider.open_disk(vm, vm.disks[0], EXPORT)
     stream.report(0.5)
     before = vcenter.state().calls.get("HttpNfcLeaseProgress", 0)
 
-    # Three times the timeout.
-    eventually(lambda: vcenter.state().calls.get("HttpNfcLeaseProgress", 0) >= before + 12)
+    # One and a half times the timeout.
+    eventually(lambda: vcenter.state().calls.get("HttpNfcLeaseProgress", 0) >= before + 6)
 
     assert not vcenter.state().leases[-1].timed_out
     assert vcenter.state().leases[-1].percent == 16  # half of one disk of three
     assert b"".join(stream.chunks()) == files[0].read_bytes()
 
 
-def test_an_ended_export_is_not_kept_alive(vcenter: VCenter, provider: VmwareProvider, machine: str) -> None:
-    vcenter.settings(lease_timeout_seconds=2)
+def test_an_ended_export_is_not_kept_alive(provider: VmwareProvider, machine: str) -> None:
     vm = provider.inspect(machine)
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     read(provider, vm, vm.disks[0])
     provider.discard_export(vm, EXPORT, complete=True)
 
-    eventually(lambda: threading.active_count() == threads)
+    eventually(lambda: set(threading.enumerate()) <= threads)
 
 
 def test_a_lease_that_died_is_replaced_for_the_next_disk(

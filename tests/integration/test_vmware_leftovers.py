@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,9 +12,10 @@ from controller.scratch import Scratch
 from providers.base import SourceConfig, SourceKind, TLSPolicy
 from providers.errors import SourceBusy, Unreachable
 from providers.vmware.provider import VmwareProvider
-from tests.integration.vmware import EXPORT, MIB, disk_file
+from tests.integration.vmware import EXPORT, MIB, disk_file, in_background
 from tests.lab.vcenter import VCenter
 from tests.lab.vcenter_model import Disk
+from tests.unit.fakes import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,14 +111,14 @@ def test_while_the_vcenter_is_away_nothing_is_forgotten(vcenter: VCenter, tmp_pa
     leave_an_export_open(started(vcenter, tmp_path))
     left = {path.name for path in (tmp_path / ".open").iterdir()}
     assert len(left) == 2
-    vcenter.fault("method_delay", method="HttpNfcLeaseAbort", delay_seconds=1)
-    outage = threading.Timer(0.3, vcenter.settings, kwargs={"down": True})
-    outage.start()
+    vcenter.fault("method_delay", method="HttpNfcLeaseAbort", delay_seconds=600)
     second = started(vcenter, tmp_path)
-    with pytest.raises(Unreachable):
-        second.verify()
+    verification, raised = in_background(second.verify)
+    eventually(lambda: vcenter.state().calls.get("HttpNfcLeaseAbort"))
+    vcenter.settings(down=True)
+    verification.join()
+    assert [type(error) for error in raised] == [Unreachable]
     assert {path.name for path in (tmp_path / ".open").iterdir()} == left
-    outage.join()
     vcenter.settings(down=False)
     second.close()
     second = started(vcenter, tmp_path)
