@@ -144,9 +144,9 @@ def test_without_the_right_a_replica_acts_alone(control_plane: ControlPlane, nam
 
 
 def candidate(
-    store: KubeLeaseStore, identity: str, lost: threading.Event
+    store: KubeLeaseStore, identity: str, lost: threading.Event, *, lease_duration: float = 3
 ) -> tuple[LeaderElector, threading.Event, threading.Thread]:
-    timing = LeaseTiming(lease_duration=3, renew_deadline=2, retry_period=0.2)
+    timing = LeaseTiming(lease_duration, renew_deadline=lease_duration * 2 / 3, retry_period=0.2)
     elector = LeaderElector(store, identity, timing, on_leading=lambda: None, on_lost=lost.set)
     stop = threading.Event()
     thread = threading.Thread(target=elector.run, args=(stop,))
@@ -158,7 +158,7 @@ def test_the_lease_goes_from_hand_to_hand(client: KubeClient, namespace: str) ->
     """One gives it back, one is stopped without a word, and one comes back to find it taken."""
     store = KubeLeaseStore(client, namespace, NAME)
     lost = threading.Event()
-    first, stop_first, first_thread = candidate(store, "first", threading.Event())
+    first, stop_first, first_thread = candidate(store, "first", threading.Event(), lease_duration=60)
     eventually(first.is_leader)
     second, stop_second, second_thread = candidate(store, "second", lost)
     eventually(lambda: second.standing() == "standby, first leads")
