@@ -160,7 +160,7 @@ def test_a_broken_connection_is_an_unavailable_server_and_half_an_event_is_none(
 def test_a_connection_that_went_silent_ends_so_that_the_watch_is_asked_for_again(
     server: FakeServer, client: KubeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kube_watch, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(kube_watch, "IDLE_SECONDS", 3)
     server.answers = [streaming(event("ADDED", 6), end="silent")]
     assert [item.type for item in watch(client)] == [EventType.ADDED]
 

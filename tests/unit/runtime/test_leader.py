@@ -346,6 +346,6 @@ def test_a_running_candidate_that_has_lost_ends() -> None:
     thread.start()
     eventually(elector.is_leader)
     lease.put(LeaseRecord("b", 60))
-    thread.join(20)
+    thread.join(60)
     assert lost.is_set()
     assert not thread.is_alive()

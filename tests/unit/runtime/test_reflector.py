@@ -93,7 +93,7 @@ def test_it_lists_once_and_then_follows_the_watch(running: Running, api: FakeAPI
     api.remove("b")
     eventually(running.agrees)
     assert api.requests == ["list", "watch 103"]
-    assert running.reflector.last_version == api.version
+    eventually(lambda: running.reflector.last_version == api.version)
 
 
 def test_a_list_comes_in_pages(api: FakeAPI) -> None:
@@ -203,9 +203,16 @@ def test_a_sink_that_failed_gets_a_new_list(running: Running, api: FakeAPI) -> N
 def test_a_list_that_is_refused_for_long_is_tried_until_it_works(api: FakeAPI) -> None:
     api.fail("list", *(Refused("forbidden") for _ in range(20)))
     running = Running(api)
+    list_page, errors = api.list_page, []
+
+    def look_at_error(limit: int, continue_token: str) -> Page:
+        errors.append(type(running.reflector.error))
+        return list_page(limit, continue_token)
+
+    api.list_page = look_at_error  # type: ignore[method-assign]
     running.start()
-    eventually(lambda: isinstance(running.reflector.error, Refused))
     eventually(running.watching)
+    assert errors == [type(None)] + [Refused] * 20
     assert running.reflector.error is None
     assert running.agrees()
     running.end()
@@ -285,6 +292,7 @@ def test_it_stops_between_pages_and_half_a_list_is_none(api: FakeAPI) -> None:
 
     api.list_page = stop_after_the_first  # type: ignore[method-assign]
     running.start()
+    eventually(running.stop.is_set)
     running.end()
     assert api.requests == ["list"]
     assert running.sink.replaced == 0

@@ -223,11 +223,11 @@ def test_a_delayed_key_is_not_forgotten_when_the_worker_that_waited_for_it_leave
     def waiting(count: int) -> bool:
         return len(queue._pending_changed._waiters) == count  # type: ignore[attr-defined]
 
-    impatient = in_thread(lambda: queue.get(timeout=0.1))
+    impatient = in_thread(lambda: queue.get(timeout=4))
     eventually(lambda: waiting(1))
     patient = in_thread(lambda: got.append(queue.get()[0]))
     eventually(lambda: waiting(2))
-    queue.add_after("late", 0.3)  # wakes the one that came first, to wait for it; its own time is over sooner
+    queue.add_after("late", 5)  # wakes the one that came first, to wait for it; its own time is over sooner
     impatient.join(EVENTUALLY_SECONDS)
     patient.join(EVENTUALLY_SECONDS)
     assert got == ["late"]
