@@ -183,7 +183,7 @@ def test_closing_a_stream_wakes_its_reader(subject: Subject, provider: Provider,
 
     reader = threading.Thread(target=read)
     reader.start()
-    assert begun.wait(30)
+    assert begun.wait(60)
     stream.close()
     reader.join(30)
     assert not reader.is_alive()

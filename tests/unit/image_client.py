@@ -65,7 +65,7 @@ class Answer:
     """Everything that came back for one request on a connection of its own."""
 
     def __init__(self, server: ImageServer, path: str, method: str = "GET", **headers: str) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         connection.request(method, path, headers={name.replace("_", "-"): v for name, v in headers.items()})
         response = connection.getresponse()
         self.status = response.status

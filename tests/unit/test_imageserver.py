@@ -100,7 +100,7 @@ def test_a_range_behind_the_end_is_refused(server: ImageServer, asked: str) -> N
 
 def test_one_connection_serves_many_ranges(server: ImageServer) -> None:
     path = server.publish(UID, 0)
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.connect()
     used = connection.sock
     for at in range(0, len(DATA), 128 * 1024):

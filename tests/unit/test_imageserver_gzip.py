@@ -308,7 +308,7 @@ def test_a_reader_that_goes_away_is_no_error(
     gone, noticed, read = threading.Event(), threading.Event(), SparseGzip.read
 
     def read_when_it_is_gone(stream: SparseGzip) -> bytes | bytearray:
-        gone.wait(30)
+        gone.wait(60)
         noticed.wait(0.2)
         return read(stream)
 

@@ -77,7 +77,7 @@ def test_a_stop_lets_a_reader_that_reads_come_to_its_end(scratch: Scratch) -> No
         thread = threading.Thread(target=lambda: received.append(len(read_to_end(reader))))
         thread.start()
         server.stop()
-        thread.join(10)
+        thread.join(60)
         assert received[0] > LARGE
         reader.close()
 
@@ -85,13 +85,14 @@ def test_a_stop_lets_a_reader_that_reads_come_to_its_end(scratch: Scratch) -> No
 def test_a_header_that_does_not_end_costs_the_connection(
     scratch: Scratch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "HEADER_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "HEADER_SECONDS", 1)
     with serving(scratch) as server:
         path = server.publish(UID, 0)
         for request in (b"", b"GET / HT", f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Slow: ".encode()):
-            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=60) as slow:
                 slow.sendall(request)
-                assert slow.recv(100) == b"", "closed without an answer"
+                with contextlib.suppress(ConnectionResetError):  # what was sent came too late even for that
+                    assert slow.recv(100) == b"", "closed without an answer"
 
 
 def test_a_header_that_comes_byte_by_byte_costs_the_connection_too(
@@ -108,7 +109,7 @@ def test_a_header_that_comes_byte_by_byte_costs_the_connection_too(
 
     with (
         serving(scratch) as server,
-        socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow,
+        socket.create_connection(("127.0.0.1", server.port), timeout=60) as slow,
     ):
         slow.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
         eventually(lambda: is_cut(slow))
@@ -124,7 +125,7 @@ def test_a_header_that_comes_byte_by_byte_costs_the_connection_too(
     ],
 )
 def test_a_header_beyond_the_limits_is_refused(server: ImageServer, request_head: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
         with contextlib.suppress(ConnectionError):
             client.sendall(request_head)
         with contextlib.suppress(ConnectionError):
@@ -137,7 +138,7 @@ def test_connections_beyond_the_limit_are_ended(scratch: Scratch, monkeypatch: p
         path = server.publish(UID, 0)
         readers = []
         for _ in range(2):
-            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
             opened.callback(connection.close)
             connection.request("HEAD", path)
             assert connection.getresponse().read() == b""

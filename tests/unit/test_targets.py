@@ -75,7 +75,7 @@ def test_of_many_that_want_one_name_at_once_one_gets_it(store: Store, targets: T
     together = threading.Barrier(len(many))
 
     def claim(name: str) -> str | None:
-        together.wait(10)
+        together.wait(60)
         return targets.claim(of(name), "web")
 
     with ThreadPoolExecutor(len(many)) as pool:

@@ -71,9 +71,9 @@ class Patient:
 
     def start(self) -> None:
         self.informer.start(self.stopping)
-        assert self.informer.wait_for_sync(10)
+        assert self.informer.wait_for_sync(60)
         self.other.start(self.stopping)
-        assert self.other.wait_for_sync(10)
+        assert self.other.wait_for_sync(60)
         self.election.start()
         self.elector.attempt()
         self.images.start()
@@ -84,7 +84,7 @@ class Patient:
         self.stopping.set()
         self.go_on.set()
         self.leaving.set()
-        self.pool.shut_down(10)
+        self.pool.shut_down(60)
         self.images.stop()
 
     def candidate(self, identity: str) -> LeaderElector:
@@ -264,7 +264,7 @@ def test_http_tells_what_is_wrong_in_words(patient: Patient) -> None:
 
     def get(path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as refused:
             with refused:

@@ -304,7 +304,7 @@ def test_a_stop_kills_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert group == pid != os.getpgid(0), "not a process group of its own"
     eventually(lambda: reports)
     stop.set()
-    thread.join(10)
+    thread.join(60)
     assert errors
     assert reports == [SIZE // 8]
     assert not is_running(pid)

@@ -26,7 +26,7 @@ def test_a_writer_waits_while_the_volume_is_far_behind(
 
     def slow(fd: int) -> None:
         syncs.append(fd)
-        assert volume.wait(30)
+        assert volume.wait(60)
 
     monkeypatch.setattr(os, "fdatasync", slow)
     written = []

@@ -155,7 +155,7 @@ def test_a_host_with_another_certificate_is_sent_nothing_even_on_a_reconnect(
     other = authority.issue("impostor", common_name="impostor", hosts=["127.0.0.1"])
 
     with TLSServer(other) as impostor:
-        connection = HTTPSConnection("127.0.0.1", impostor.port, context=context, timeout=10)
+        connection = HTTPSConnection("127.0.0.1", impostor.port, context=context, timeout=60)
         with pytest.raises(CertificateChanged):
             connection.request("POST", "/sdk", b"the password")
 

@@ -34,7 +34,7 @@ def transfers(
     monkeypatch.setattr(reading, "RETRY_WAIT", tenacity.wait_none())
     transfers = TransferPool(scratch, SystemClock(), limit=8, on_change=changes.append)
     yield transfers
-    assert transfers.shut_down(timeout=10)
+    assert transfers.shut_down(timeout=60)
 
 
 @pytest.fixture

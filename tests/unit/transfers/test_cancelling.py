@@ -55,11 +55,11 @@ def test_a_stream_that_opens_after_the_cancel_is_closed_unread(transfers: Transf
 
     def open_disk() -> FakeStream:
         opening.set()
-        assert opened.wait(10)
+        assert opened.wait(60)
         return stream
 
     transfers.start(job(open_disk))
-    assert opening.wait(10)
+    assert opening.wait(60)
     assert transfers.cancel(UID) is False
     transfers.start(job(Source().open))
     assert transfers.cancel(UID) is False, "the new job waits until the old one has ended"
@@ -89,7 +89,7 @@ def test_discarding_comes_after_cancelling(transfers: TransferPool, scratch: Scr
     transfers.start(job(Source().open))
     settled(transfers)
     transfers.start(job(Source(stream).open, index=1))
-    assert stream.reading.wait(10)
+    assert stream.reading.wait(60)
     with pytest.raises(RuntimeError, match="cancel"):
         transfers.discard(UID)
     eventually(lambda: transfers.cancel(UID))
@@ -108,8 +108,8 @@ def test_a_shut_down_ends_everything_and_keeps_what_is_complete(
     streams = [FakeStream(gate=threading.Event()) for _ in range(3)]
     for index, stream in enumerate(streams, 1):
         transfers.start(job(Source(stream).open, index=index))
-        assert stream.reading.wait(10)
-    assert transfers.shut_down(timeout=10) is True
+        assert stream.reading.wait(60)
+    assert transfers.shut_down(timeout=60) is True
     assert all(stream.closed.is_set() for stream in streams)
     assert files(scratch) == {"disk-0.raw", "disk-0.json"}
     assert changes == [UID], "nobody is left to be told"
@@ -125,11 +125,11 @@ def test_a_shut_down_does_not_wait_longer_than_it_may(scratch: Scratch) -> None:
 
     def open_disk() -> FakeStream:
         opening.set()
-        opened.wait(30)
+        opened.wait(60)
         raise ExportFailed("too late")
 
     transfers.start(job(open_disk))
-    assert opening.wait(10)
+    assert opening.wait(60)
     assert transfers.shut_down(timeout=0.05) is False
     opened.set()
-    assert transfers.shut_down(timeout=10) is True
+    assert transfers.shut_down(timeout=60) is True

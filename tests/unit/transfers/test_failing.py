@@ -37,7 +37,7 @@ def clock() -> FakeClock:
 def transfers(scratch: Scratch, changes: list[str], clock: FakeClock) -> Iterator[TransferPool]:
     transfers = TransferPool(scratch, clock, limit=4, on_change=changes.append)
     yield transfers
-    assert transfers.shut_down(timeout=10)
+    assert transfers.shut_down(timeout=60)
 
 
 class Hosts:

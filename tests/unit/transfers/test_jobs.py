@@ -80,7 +80,7 @@ def test_a_job_under_way_is_not_started_twice(transfers: TransferPool) -> None:
     stream = FakeStream(gate=gate)
     source = Source(stream)
     transfers.start(job(source.open))
-    assert stream.reading.wait(10)
+    assert stream.reading.wait(60)
     transfers.start(job(source.open))
     state = transfers.state(UID, 0)
     assert state is not None
@@ -112,7 +112,7 @@ def test_progress_does_not_go_back_when_a_disk_is_read_again(transfers: Transfer
     gate = threading.Event()
     waiting = FakeStream(gate=gate)
     transfers.start(job(Source(FakeStream(breaks_after=SIZE - BLOCK), waiting).open))
-    assert waiting.reading.wait(10)
+    assert waiting.reading.wait(60)
     state = transfers.state(UID, 0)
     assert state is not None
     assert state.bytes_done > SIZE // 2
@@ -209,4 +209,4 @@ def test_every_byte_from_a_source_is_counted_once(scratch: Scratch) -> None:
     assert {key for key, _ in counted} == {wanted.source_key}
     assert sum(count for _, count in counted) == SIZE
     assert not +pool.rates()
-    pool.shut_down(5)
+    pool.shut_down(60)

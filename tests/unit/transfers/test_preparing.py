@@ -32,7 +32,7 @@ def clock() -> FakeClock:
 def transfers(scratch: Scratch, changes: list[str], clock: FakeClock) -> Iterator[TransferPool]:
     transfers = TransferPool(scratch, clock, limit=2, on_change=changes.append)
     yield transfers
-    assert transfers.shut_down(timeout=10)
+    assert transfers.shut_down(timeout=60)
 
 
 def preparing(transfers: TransferPool, uid: str = "a") -> str:

@@ -84,7 +84,7 @@ def test_what_an_import_under_way_will_need_is_kept_for_it(transfers: TransferPo
     gate = threading.Event()
     first = FakeStream(gate=gate)
     transfers.start(*(expecting(f"a.{index}", Source(first)) for index in range(2)))
-    assert first.reading.wait(10)
+    assert first.reading.wait(60)
     second = Source()
     transfers.start(*(expecting(f"b.{index}", second) for index in range(2)))
     assert 3 * SIZE < needed(transfers, "b") <= 4 * SIZE, "half of a disk of the first may have come"

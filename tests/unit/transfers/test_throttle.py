@@ -70,7 +70,7 @@ def test_a_stop_ends_the_wait() -> None:
     threading.Thread(target=take, daemon=True).start()
     assert not ended.wait(0.05)
     stop.set()
-    assert ended.wait(10)
+    assert ended.wait(60)
 
 
 def limited(name: str, stream: FakeStream, rate: int | None, source: str = "vc") -> DiskJob:
@@ -104,7 +104,7 @@ def test_a_changed_limit_counts_for_the_disk_that_is_being_read(
 
     def take(throttle: Throttle, _count: int, _stop: threading.Event) -> None:
         rates.append(throttle.bytes_per_second)
-        assert changed.wait(10)
+        assert changed.wait(60)
 
     monkeypatch.setattr(Throttle, "take", take)
     stream = FakeStream()

@@ -97,7 +97,7 @@ def session_for(keystone: Service, policy: TLSPolicy) -> Iterator[TrustingSessio
 
 def ask(session: TrustingSession, service: Service) -> int:
     with contextlib.closing(
-        session.get(service.url, headers={"X-Auth-Token": "t"}, timeout=10, allow_redirects=False)
+        session.get(service.url, headers={"X-Auth-Token": "t"}, timeout=60, allow_redirects=False)
     ) as answer:
         return answer.status_code
 
