@@ -24,7 +24,7 @@ def image(path: Path, text: str | None) -> Path:
 def test_a_guest_boots_from_a_disk_on_any_bus(tmp_path: Path, bus: Bus) -> None:
     disk = Disk(image(tmp_path / "disk, with a comma.raw", f"on {bus}"), bus, boot_order=1, serial="X1")
     with Guest(Machine((disk,))) as guest:
-        guest.wait_for(f"on {bus}", timeout_seconds=20)
+        guest.wait_for(f"on {bus}")
         assert "Booting from Hard Disk" in guest.story
 
 
@@ -43,7 +43,7 @@ def test_the_boot_order_decides_which_disk_is_booted(tmp_path: Path) -> None:
 def test_the_end_of_the_firmware_s_attempts_is_told(tmp_path: Path) -> None:
     disk = Disk(image(tmp_path / "empty", None), boot_order=1)
     with Guest(Machine((disk,))) as guest:
-        wait_until(lambda: "No bootable device" in guest.story, what="the BIOS's words", timeout_seconds=60)
+        wait_until(lambda: "No bootable device" in guest.story, what="the BIOS's words", timeout_seconds=180)
         with pytest.raises(LabError, match="No bootable device"):
             guest.wait_for("never said", timeout_seconds=0.1)
 

@@ -59,7 +59,7 @@ def test_two_runs_at_once_build_a_program_once(sources: Path, tmp_path: Path) ->
         )
         for _ in range(2)
     ]
-    answers = [run.communicate(timeout=60) for run in runs]
+    answers = [run.communicate(timeout=240) for run in runs]
     assert answers[0][0] == answers[1][0]
     assert (
         sum("packages compiled" in progress or "building hello" in progress for _, progress in answers) == 1
