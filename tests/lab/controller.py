@@ -138,7 +138,7 @@ class Controller:
 
     def get(self, path: str) -> str:
         """Return what its metrics and health port answers."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}{path}", timeout=30) as answer:
             return str(answer.read().decode())
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CRD_API = "apiextensions.k8s.io/v1"
 CRD_PATH = f"/apis/{CRD_API}/customresourcedefinitions"
-ESTABLISHED_SECONDS = 60
+ESTABLISHED_SECONDS = 180
 LONGHORN = "driver.longhorn.io"
 DEFAULT_STORAGE_CLASS = "harvester-longhorn"  # the name that a fresh Harvester has
 DEFAULT_CLASS_ANNOTATION = "storageclass.kubernetes.io/is-default-class"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 JOB = "harvester-vm-import-controller"
 SCRAPE_SECONDS = 1
-READY_SECONDS = 60
+READY_SECONDS = 180
 
 
 def promtool(*words: str | Path, stdin: str | None = None) -> str:
@@ -85,7 +85,7 @@ class Prometheus:
         """
         query = urllib.parse.urlencode({"query": expression})
         try:
-            with urllib.request.urlopen(f"{self.url}/api/v1/query?{query}", timeout=10) as answer:
+            with urllib.request.urlopen(f"{self.url}/api/v1/query?{query}", timeout=60) as answer:
                 return list(json.load(answer)["data"]["result"])
         except urllib.error.HTTPError as exc:
             with exc:
@@ -93,7 +93,7 @@ class Prometheus:
 
     def rules(self) -> list[dict[str, Any]]:
         """Return the state of all alert rules, as its API tells it."""
-        with urllib.request.urlopen(f"{self.url}/api/v1/rules", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.url}/api/v1/rules", timeout=60) as answer:
             groups = json.load(answer)["data"]["groups"]
         return [rule for group in groups for rule in group["rules"]]
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-START_SECONDS = 60  # one second on an idle machine
+START_SECONDS = 180  # one second on an idle machine
 
 
 class VCenter:
@@ -312,9 +312,9 @@ class VCenter:
         Args:
             kind: Bodies of disks: `cut` (connection reset after `after_bytes`), `truncate` (ended there as if
                 complete), `stall` (silent from there on, until `clear_faults`), `corrupt` (one byte changed),
-                `slow` (`bytes_per_second`), `status` (that HTTP status instead). Leases: `lease_error`
-                (never ready; `fault`). SOAP: `method_fault`, `task_fault` (power tasks only),
-                `method_delay`; HTTP of the SDK: `sdk_status`, `sdk_cut`.
+                `slow` (`bytes_per_second` from there on, until `clear_faults`), `status` (that HTTP status
+                instead). Leases: `lease_error` (never ready; `fault`). SOAP: `method_fault`, `task_fault`
+                (power tasks only), `method_delay`; HTTP of the SDK: `sdk_status`, `sdk_cut`.
             vm: Name or MoRef of the VM that is hit; default any.
             disk: Device key or target (`disk-0.vmdk`) that is hit; default any.
             after_bytes: See `kind`.

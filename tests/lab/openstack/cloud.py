@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-END_SECONDS = 30
+END_SECONDS = 120
 POLL_SECONDS = 0.3  # every call costs several services work, and they have enough while they start
 START_SECONDS = 300  # about 30 s on two idle cores; 190 s were seen with forty programs waiting for them
 UP = 5  # compute, conductor, scheduler; volume, scheduler: these report to a database

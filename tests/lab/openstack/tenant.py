@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.lab.openstack.cloud import OpenStackCloud
 
 GIB = 1 << 30
-WAIT_SECONDS = 120
+WAIT_SECONDS = 300
 POLL_SECONDS = 0.2
 DEFAULT_NETWORK = "lan"
 DEFAULT_CIDR = "10.10.0.0/24"
