@@ -96,7 +96,7 @@ def test_an_outage_is_told_once_however_long_it_lasts(
 
     def open_disk() -> FakeStream:
         opening.set()
-        assert answer.wait(10)
+        assert answer.wait(60)
         raise AWAY
 
     ctx = context(transfers, scratch, Hosts(vda=open_disk))
@@ -111,7 +111,7 @@ def test_an_outage_is_told_once_however_long_it_lasts(
 
     for _ in range(3):
         look()
-        assert opening.wait(10)
+        assert opening.wait(60)
         look()
         answer.set()
         settled(transfers, "a")

@@ -114,7 +114,7 @@ def test_an_import_whose_disks_failed_keeps_no_room_from_others(scratch: Scratch
     gate = threading.Event()
     stream = FakeStream(gate=gate)
     transfers.start(expecting("b.0", Source(stream)))
-    assert stream.reading.wait(10)
+    assert stream.reading.wait(60)
     clock.advance(30)
     transfers.start(expecting("a.0", failing))
     assert needed(transfers, "a"), "its place is taken by now"

@@ -28,7 +28,7 @@ def test_a_disk_that_ends_while_its_job_is_started_again_is_not_read_twice(
     stream = FakeStream(gate=gate)
     source = Source(stream)
     transfers.start(job(source.open))
-    assert stream.reading.wait(10)
+    assert stream.reading.wait(60)
     real = scratch.record
 
     def end_meanwhile(uid: str, index: int) -> DiskRecord | None:
@@ -83,7 +83,7 @@ def test_a_disk_that_is_read_while_the_lease_cannot_be_renewed_is_not_lost(
     stream = FakeStream(gate=gate)
     source = Source(stream)
     transfers.start(job(source.open))
-    assert stream.reading.wait(10)
+    assert stream.reading.wait(60)
     fence.closed = True
     gate.set()
     eventually(lambda: fence.asked > 1)
@@ -100,11 +100,11 @@ def test_a_disk_that_waits_for_the_lease_ends_with_its_process(tmp_path: Path) -
     gate = threading.Event()
     stream = FakeStream(gate=gate)
     transfers.start(job(Source(stream).open))
-    assert stream.reading.wait(10)
+    assert stream.reading.wait(60)
     fence.closed = True
     gate.set()
     eventually(lambda: fence.asked)
-    assert transfers.shut_down(timeout=10)
+    assert transfers.shut_down(timeout=60)
 
 
 def test_a_disk_that_failed_since_it_was_looked_at_is_not_tried_again_unseen(transfers: TransferPool) -> None:
