@@ -15,6 +15,7 @@ from typing import Any
 from controller import kinds
 from controller.api import names
 from controller.api.types import DiskMapping, NetworkMapping, VirtualMachineImport
+from controller.storage_class import StorageChoice
 from providers.model import DiskBus, Firmware, NICModel, SourceDisk, SourceNIC, SourceVM
 
 Manifest = dict[str, Any]
@@ -77,22 +78,6 @@ def labels(vmimport: VirtualMachineImport) -> dict[str, str]:
         names.LABEL_IMPORT_NAME: shorten(vmimport.name),
         names.LABEL_RUN: vmimport.run,
     }
-
-
-@dataclass(frozen=True, slots=True)
-class StorageChoice:
-    """Where an image's data go: a StorageClass and the backend that serves it."""
-
-    class_name: str
-    provisioner: str
-    data_engine: str = "v1"
-    explicit: bool = True
-
-    @property
-    def backend(self) -> str:
-        """`backingimage` for Longhorn's v1 engine, else `cdi`."""
-        longhorn = self.provisioner == names.LONGHORN_PROVISIONER and self.data_engine != "v2"
-        return "backingimage" if longhorn else "cdi"
 
 
 def build_image(

@@ -7,6 +7,7 @@ the resource and the object, and carries the server's own words (`Status.message
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from controller.runtime.listwatch import Expired
@@ -106,6 +107,21 @@ class Invalid(KubeError):
     reason = "KubernetesInvalid"
 
 
+class AdmissionDenied(KubeError):
+    """Surfaces when a webhook has denied the request with 500.
+
+    Harvester's webhooks do that with every rule whose code returns a plain Go error: a MAC address that is
+    taken, a network that does not exist (v1.6.0, `pkg/webhook/types/admission.go`). The server is well.
+    """
+
+    reason = "KubernetesAdmissionDenied"
+    retryable = True
+
+
+REFUSALS = (Invalid, BadRequest, AdmissionDenied)
+"""What webhooks and policies answer to an object that they do not want."""
+
+
 class Gone(KubeError, Expired):
     """Surfaces when a resourceVersion or continue token is too old (410): list again."""
 
@@ -143,6 +159,8 @@ _BY_STATUS: dict[int, type[KubeError]] = {
     429: TooManyRequests,
 }
 _SERVER_ERRORS = range(500, 600)
+# k8s.io/apiserver, `plugin/webhook/errors/statuserror.go`; "failed calling webhook" is the other case.
+_DENIED = re.compile(r'admission webhook ".*?" denied the request')
 _PLAIN_TEXT_LIMIT = 300  # characters of an answer that is not a Status (a proxy's page) kept in the message
 
 
@@ -173,6 +191,8 @@ def from_status(doing: str, code: int, status: dict[str, Any], retry_after: str 
         kind = AlreadyExists
     elif kind is NotFound and not details.get("name"):
         kind = KindNotFound
+    elif kind is ServerUnavailable and _DENIED.match(status.get("message") or ""):
+        kind = AdmissionDenied
     return kind(
         f"{doing}: {status.get('message') or 'no message'}",
         status=code,

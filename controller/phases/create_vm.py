@@ -9,7 +9,7 @@ from controller import builders, kinds
 from controller.api import conditions, names
 from controller.api.phase import Phase
 from controller.errors import ImageFailed, NameTaken
-from controller.kube.errors import BadRequest, Invalid, NotFound
+from controller.kube.errors import REFUSALS, NotFound
 from controller.kube.resource import Resource
 from controller.phases.base import Advance, Changes, Context, Outcome, Wait, false, true
 from controller.phases.ownership import release
@@ -31,7 +31,7 @@ def run(ctx: Context) -> Outcome:
         for index, entry in enumerate(vmimport.disks):
             _ensure_disk(ctx, index, entry)
         _ensure(ctx, kinds.VIRTUAL_MACHINES, vm)
-    except (Invalid, BadRequest) as exc:  # KubeVirt's webhooks answer with the one or with the other
+    except REFUSALS as exc:
         return _refused(str(exc))
     for entry in vmimport.disks:
         release(ctx, kinds.IMAGES, entry["VirtualMachineImage"])

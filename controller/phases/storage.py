@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from controller import builders, kinds
 from controller.api import names
-from controller.builders import StorageChoice
 from controller.errors import StepError
 from controller.kube.errors import NotFound
 from controller.phases.base import Context
+from controller.storage_class import StorageChoice
 from providers.model import SourceDisk
 
 
@@ -41,10 +41,9 @@ def choose_storage(ctx: Context, disk: SourceDisk | None) -> StorageChoice:
             raise StorageClassMissing("no StorageClass is named, and the cluster has no default one")
         # Of several defaults the newest counts, as for PVCs (Kubernetes docs, "Default StorageClass").
         found = max(defaults, key=lambda entry: entry["metadata"]["creationTimestamp"])
-    parameters = found.get("parameters") or {}
     return StorageChoice(
         class_name=found["metadata"]["name"],
         provisioner=found["provisioner"],
-        data_engine=parameters.get("dataEngine", "v1"),
+        parameters=found.get("parameters") or {},
         explicit=bool(name),
     )

@@ -15,7 +15,7 @@ from controller import builders, kinds
 from controller.api import conditions, names
 from controller.api.phase import Phase
 from controller.errors import ImageFailed, NameTaken
-from controller.kube.errors import BadRequest, Invalid, NotFound
+from controller.kube.errors import REFUSALS, NotFound
 from controller.phases.base import Advance, Changes, Context, Outcome, Wait, count, false, format_bytes, true
 from controller.phases.storage import choose_storage
 from controller.transfers import TransferStatus
@@ -133,7 +133,7 @@ def _try_to_submit(ctx: Context, index: int, entry: dict[str, Any]) -> tuple[dic
     """
     try:
         return _submit(ctx, index, entry), []
-    except (Invalid, BadRequest) as exc:
+    except REFUSALS as exc:
         return entry, [f"disk {entry['sourceDisk']}: {_TOKEN.sub('[token]', str(exc))}"]
 
 

@@ -22,6 +22,7 @@ HUGE: Final = 1 << 53  # more than any scratch volume has
 MISTAKEN: Final = {"storageClass": "gold", "targetName": "taken"}
 SWITCH, DISTRIBUTED = "Preflight-DSwitch", "preflight_dvs_10"
 TAKEN_MAC: Final = "00:50:56:11:22:33"
+VAULT: Final = "preflight-vault"  # a StorageClass of encrypted volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,9 @@ LEFT_BEHIND: Final = {
 DESTINATION: Final = {
     "a storage class that does not exist is named": Rule(
         {"StorageClassNotFound": CRITICAL}, ("gold",), spec={"storageClass": "gold"}
+    ),
+    "a storage class that Longhorn cannot attach is named": Rule(
+        {"StorageClassUnusable": CRITICAL}, (VAULT, "encrypts"), spec={"storageClass": VAULT}
     ),
     "a destination network that does not exist is named": Rule(
         {"DestinationNetworkNotFound": CRITICAL},

@@ -22,6 +22,7 @@ from tests.e2e.preflight_rules import (
     RULES,
     SWITCH,
     TAKEN_MAC,
+    VAULT,
     WARNING,
     Rule,
 )
@@ -60,7 +61,12 @@ def checked(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     cluster = scene.control_plane
     cluster.kubectl("create", "namespace", NAMESPACE)
     cluster.apply(
-        [*vmware_source(scene.vcenter, NAMESPACE), crds.network_attachment(NAMESPACE, VLAN), taken()]
+        [
+            *vmware_source(scene.vcenter, NAMESPACE),
+            crds.network_attachment(NAMESPACE, VLAN),
+            crds.storage_class(VAULT, parameters={"encrypted": "true"}),
+            taken(),
+        ]
     )
     scene.vcenter.add_network(DISTRIBUTED, switch=SWITCH)
     vmdk = tmp_path_factory.mktemp("preflight") / "disk.vmdk"
@@ -84,6 +90,7 @@ def checked(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         words: Checked(RULES[words], vm, manifest["metadata"]["name"], statuses[manifest["metadata"]["name"]])
         for words, (vm, manifest) in made.items()
     }
+    cluster.kubectl("delete", "storageclass", VAULT)
     cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 

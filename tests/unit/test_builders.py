@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controller import builders
-from controller.builders import StorageChoice
+from controller.storage_class import StorageChoice
 from providers.model import DiskBus, Firmware, NICModel, SourceDisk, SourceNIC, SourceVM
 from tests.unit.objects import UID, an_import
 
@@ -239,11 +239,29 @@ def test_disks_without_an_order_come_after_those_with_one_in_device_order() -> N
     ],
 )
 def test_the_backend_follows_from_the_storage_class(provisioner: str, engine: str, backend: str) -> None:
-    storage = StorageChoice("fast", provisioner, engine)
+    storage = StorageChoice("fast", provisioner, {"dataEngine": engine})
     image = builders.build_image(an_import(None, STATUS), 0, url="http://x/y", storage=storage)
     assert image["spec"]["backend"] == backend
     assert image["spec"]["targetStorageClassName"] == "fast"
-    assert image["metadata"]["annotations"] == {"harvesterhci.io/storageClassName": "fast"}
+    assert image["metadata"]["annotations"]["harvesterhci.io/storageClassName"] == "fast"
+
+
+@pytest.mark.parametrize(
+    ("provisioner", "parameters", "objection"),
+    [
+        ("driver.longhorn.io", {"numberOfReplicas": "2", "encrypted": "false"}, ""),
+        ("driver.longhorn.io", {"backingImage": "vmi-1"}, "that of another image"),
+        ("driver.longhorn.io", {"encrypted": "true"}, "it encrypts"),
+        ("driver.longhorn.io", {"encrypted": "true", "dataEngine": "v2"}, ""),
+        ("csi.example.com", {"encrypted": "true", "backingImage": "x"}, ""),
+    ],
+)
+def test_a_class_that_no_disk_can_be_imported_to_is_known(
+    provisioner: str, parameters: dict[str, str], objection: str
+) -> None:
+    told = StorageChoice("fast", provisioner, parameters).objection
+    assert objection in told
+    assert bool(told) == bool(objection)
 
 
 def test_everything_made_is_found_again_by_the_imports_uid_and_run() -> None:

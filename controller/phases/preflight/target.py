@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from controller import builders, kinds
 from controller.api import names
-from controller.builders import StorageChoice
 from controller.kube.errors import NotFound
 from controller.kube.quantity import parse_quantity
 from controller.phases.base import Context
 from controller.phases.preflight.findings import critical, prediction
 from controller.phases.storage import StorageClassMissing, choose_storage
+from controller.storage_class import StorageChoice
 from providers.model import Finding, SourceDisk, SourceVM
 
 
 def choose_classes(
     ctx: Context, disks: Sequence[SourceDisk]
 ) -> tuple[dict[str, StorageChoice], list[Finding]]:
-    """Return the StorageClass of each disk by its key, and what is to be said of those that do not exist.
+    """Return the StorageClass of each disk by its key, and what is to be said of those that cannot be used.
 
     Without a disk the import's own choice is looked up all the same: it may be wrong whatever the VM is.
     """
@@ -39,7 +39,21 @@ def choose_classes(
             choices[disk.key] = choice
     missing = dict.fromkeys(choice for choice in known.values() if isinstance(choice, str))
     remedy = "Create the StorageClass or name another one."
-    return choices, [prediction("StorageClassNotFound", message, remedy) for message in missing]
+    findings = [prediction("StorageClassNotFound", message, remedy) for message in missing]
+    return choices, [*findings, *_unusable(known.values())]
+
+
+def _unusable(choices: Iterable[StorageChoice | str]) -> list[Finding]:
+    remedy = "Name another StorageClass: one of Longhorn's that does not encrypt, or of another provisioner."
+    objections = {
+        choice.class_name: choice.objection
+        for choice in choices
+        if isinstance(choice, StorageChoice) and choice.objection
+    }
+    return [
+        prediction("StorageClassUnusable", f"StorageClass {name!r} cannot be used: {why}", remedy)
+        for name, why in objections.items()
+    ]
 
 
 def check_name(ctx: Context, vm: SourceVM, target: str) -> list[Finding]:

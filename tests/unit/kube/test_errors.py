@@ -51,6 +51,27 @@ def test_a_404_that_names_no_object_is_never_taken_for_its_absence() -> None:
     assert "404 page not found" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        (
+            'admission webhook "validator.harvesterhci.io" denied the request: duplicate mac address',
+            errors.AdmissionDenied,
+        ),
+        (
+            'Internal error occurred: failed calling webhook "validator.harvesterhci.io": connection refused',
+            errors.ServerUnavailable,
+        ),
+    ],
+)
+def test_a_webhook_that_denies_with_500_is_no_fault_of_the_server(
+    message: str, kind: type[errors.KubeError]
+) -> None:
+    error = errors.from_response("create vms default/web", 500, status(500, "InternalError", message), {})
+    assert type(error) is kind
+    assert error.retryable
+
+
 def test_gone_is_what_a_reflector_calls_expired() -> None:
     assert issubclass(errors.Gone, Expired)
 
