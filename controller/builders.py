@@ -22,6 +22,11 @@ Manifest = dict[str, Any]
 
 LABEL_VALUE_MAX = 63  # characters; also of an RFC 1123 label, and so of a VM's name
 SERIAL_MAX = 256  # characters; KubeVirt's limit
+# That of KubeVirt's own bridge in the pod, which refuses a card with it (v1.5.0, `pkg/network/link/mac.go`).
+POD_BRIDGE_MAC = "02:00:00:00:00:00"
+# Harvester forbids to delete a backing image that a volume uses, but not an image of CDI's (v1.6.0,
+# `pkg/image/cdi/validate.go`), and deletes its volume with it, which is the VM's disk.
+KEEP_IMAGE = "The volume of this image is the disk of an imported VM. Deleting the image deletes the disk."
 _HASH_CHARACTERS = 8
 
 
@@ -85,6 +90,9 @@ def build_image(
 ) -> Manifest:
     """Build the VirtualMachineImage that lets Harvester fetch one disk from our image server."""
     display_name = image_display_name(vmimport, index, unique=unique_name)
+    annotations = {names.ANNOTATION_STORAGE_CLASS: storage.class_name}
+    if storage.backend == "cdi":
+        annotations[names.ANNOTATION_DESCRIPTION] = KEEP_IMAGE
     return {
         "apiVersion": "harvesterhci.io/v1beta1",
         "kind": "VirtualMachineImage",
@@ -96,7 +104,7 @@ def build_image(
                 names.LABEL_DISK: str(index),
                 names.LABEL_IMAGE_DISPLAY_NAME: display_name,
             },
-            "annotations": {names.ANNOTATION_STORAGE_CLASS: storage.class_name},
+            "annotations": annotations,
             "ownerReferences": [owner_reference(vmimport)],
         },
         "spec": {
@@ -197,6 +205,8 @@ def plan_nics(
             networks.append({"name": name, "multus": {"networkName": target}})
         elif nic.key == on_pod_network:
             interface["masquerade"] = {}
+            if nic.mac and nic.mac.lower() == POD_BRIDGE_MAC:
+                del interface["macAddress"]
             networks.append({"name": name, "pod": {}})
         else:
             left_out.append(nic)
@@ -277,6 +287,8 @@ def build_virtual_machine(
             "inputs": [{"name": "tablet", "type": "tablet", "bus": "usb"}],
         },
     }
+    if not domain["firmware"]:
+        del domain["firmware"]
     if vm.secure_boot:
         domain["features"]["smm"] = {"enabled": True}  # Secure Boot keeps its keys in SMM
     if vm.tpm:
@@ -345,7 +357,9 @@ def serial_number(source: str | None) -> str:
 
 
 def _firmware(vm: SourceVM) -> Manifest:
-    firmware: Manifest = {"bootloader": {"bios": {}}}
+    # BIOS is what KubeVirt takes where nothing is said. Said, it would stay beside the EFI that somebody
+    # chooses later in Harvester's web UI, and KubeVirt refuses the two together.
+    firmware: Manifest = {}
     if vm.firmware is Firmware.UEFI:
         firmware["bootloader"] = {"efi": {"secureBoot": vm.secure_boot}}
     if vm.uuid:

@@ -95,7 +95,6 @@ def test_overrides_win_over_the_source() -> None:
 
 
 def test_firmware_is_as_at_the_source() -> None:
-    assert domain()["firmware"]["bootloader"] == {"bios": {}}
     efi = replace(VM, firmware=Firmware.UEFI)
     assert domain(efi)["firmware"]["bootloader"] == {"efi": {"secureBoot": False}}
     secure = domain(replace(efi, secure_boot=True))
@@ -244,6 +243,8 @@ def test_the_backend_follows_from_the_storage_class(provisioner: str, engine: st
     assert image["spec"]["backend"] == backend
     assert image["spec"]["targetStorageClassName"] == "fast"
     assert image["metadata"]["annotations"]["harvesterhci.io/storageClassName"] == "fast"
+    warned = "Deleting the image deletes the disk" in str(image["metadata"]["annotations"])
+    assert warned == (backend == "cdi"), "Harvester protects a backing image that is in use, and no other"
 
 
 @pytest.mark.parametrize(
@@ -262,6 +263,19 @@ def test_a_class_that_no_disk_can_be_imported_to_is_known(
     told = StorageChoice("fast", provisioner, parameters).objection
     assert objection in told
     assert bool(told) == bool(objection)
+
+
+def test_a_card_that_has_the_address_of_kubevirts_own_bridge_gets_another_on_the_pod_network() -> None:
+    card = SourceNIC("ethernet0", ("VM Network",), mac="02:00:00:00:00:00")
+    assert "macAddress" not in builders.plan_nics(an_import(None, STATUS), [card]).interfaces[0]
+    mapped = {"networkMapping": [{"sourceNetwork": "VM Network", "destinationNetwork": "vlan1"}]}
+    kept = builders.plan_nics(an_import(mapped, STATUS), [card]).interfaces[0]
+    assert kept["macAddress"] == "02:00:00:00:00:00"
+
+
+def test_a_bios_machine_names_no_firmware_that_would_stay_beside_the_efi_of_a_later_choice() -> None:
+    firmware = build()["spec"]["template"]["spec"]["domain"]["firmware"]
+    assert "bootloader" not in firmware
 
 
 def test_everything_made_is_found_again_by_the_imports_uid_and_run() -> None:
