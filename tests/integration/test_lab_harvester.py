@@ -11,7 +11,7 @@ from tests.integration.image_source import ImageSource
 from tests.lab import crds
 from tests.lab.control_plane import ControlPlane
 from tests.lab.crds import DEFAULT_STORAGE_CLASS, storage_class
-from tests.lab.harvester import Harvester, Request
+from tests.lab.harvester import Harvester, Request, domain
 from tests.lab.harvester.images import condition
 from tests.lab.harvester.machines import BootPolicy
 from tests.lab.kube_api import ApiError
@@ -139,11 +139,14 @@ def test_admission_fills_in_the_default_storage_class_and_the_display_name_s_lab
         ({"displayName": "two words"}, "not a valid label value"),
         ({"targetStorageClassName": "absent"}, '"absent" not found'),
         ({"url": ""}, "url is required"),
+        ({"targetStorageClassName": "of-an-image", "backend": "backingimage"}, "can not use a backing image"),
     ],
 )
 def test_admission_refuses_an_image_that_harvester_would_refuse(
     here: Namespace, spec: dict[str, str], why: str
 ) -> None:
+    of_an_image = storage_class("of-an-image", parameters={"backingImage": "vmi-1"})
+    here.api.ensure("/apis/storage.k8s.io/v1/storageclasses", of_an_image)
     with pytest.raises(ApiError, match=why):
         here.create_image(**({"url": "http://127.0.0.1:1/"} | spec))
 
@@ -353,6 +356,10 @@ def test_a_machine_without_its_claim_says_what_it_waits_for(here: Namespace) -> 
         ({"firmware": {"bootloader": {"efi": {}}}}, r"needs features\.smm"),
         ({"devices": {"disks": [{"name": "other", "disk": {"bus": "virtio"}}]}}, "disk other has no volume"),
         ({"devices": {"disks": [{"name": "disk", "disk": {"bus": "ide"}}]}}, "unknown bus 'ide'"),
+        ({"devices": {"disks": [{"name": "Disk", "disk": {"bus": "sata"}}]}}, "Disk is no DNS label"),
+        ({"cpu": {"sockets": 2, "cores": 1}}, "greater than the maximum of sockets"),
+        ({"machine": {"type": "pc"}}, "machine type 'pc' is not supported"),
+        ({"resources": {"requests": {"cpu": "4"}, "limits": {"cpu": "2"}}}, "the request of cpu is greater"),
     ],
 )
 def test_admission_refuses_a_machine_that_kubevirt_would_refuse(
@@ -360,3 +367,67 @@ def test_admission_refuses_a_machine_that_kubevirt_would_refuse(
 ) -> None:
     with pytest.raises(ApiError, match=why):
         here.create_vm(**changes)
+
+
+@pytest.mark.parametrize(
+    ("card", "network", "why"),
+    [
+        ({"macAddress": "02:00:00:00:00:00"}, {"pod": {}}, "reserved for the bridge"),
+        ({"macAddress": "0050.5600"}, {"pod": {}}, "malformed MAC address"),
+        ({"name": "nic 1"}, {"pod": {}}, "other characters than letters"),
+        ({}, {}, "must have one network type"),
+    ],
+)
+def test_a_card_that_kubevirt_would_refuse_is_found(
+    card: dict[str, Any], network: dict[str, Any], why: str
+) -> None:
+    interface = {"name": "nic-1", "masquerade": {}, **card}
+    devices = {"disks": [], "interfaces": [interface]}
+    spec = {
+        "domain": {"memory": {"guest": "64Mi"}, "devices": devices},
+        "networks": [{"name": interface["name"], **network}],
+    }
+    found = domain.problems({"spec": {"runStrategy": "Halted", "template": {"spec": spec}}})
+    assert any(why in problem for problem in found), found
+
+
+def test_a_machine_on_a_network_that_does_not_exist_is_refused_as_harvester_does(here: Namespace) -> None:
+    manifest = {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"name": "vm-1"},
+        "spec": {
+            "runStrategy": "Halted",
+            "template": {
+                "spec": {
+                    "domain": {
+                        "memory": {"guest": "64Mi"},
+                        "devices": {"interfaces": [{"name": "nic-0", "bridge": {}}]},
+                    },
+                    "networks": [{"name": "nic-0", "multus": {"networkName": "vlan9"}}],
+                }
+            },
+        },
+    }
+    with pytest.raises(ApiError, match=f"{here.name}/vlan9.*not found") as refusal:
+        here.api.create(here.vms, manifest)
+    assert refusal.value.status == HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def test_longhorn_takes_whole_sectors_only(here: Namespace) -> None:
+    with ImageSource(GUEST[:-1]) as source:
+        here.create_image(source.url, retry=0)
+        eventually(lambda: condition(here.image(), "Imported") == "False", "the image to be given up")
+    assert any("multiple of 512" in item["message"] for item in here.image()["status"]["conditions"])
+
+
+def test_longhorn_attaches_no_encrypted_volume_of_an_image(here: Namespace, harvester: Harvester) -> None:
+    name = f"vault-{here.name}"
+    vault = storage_class(name, parameters={"encrypted": "true"})
+    here.api.create("/apis/storage.k8s.io/v1/storageclasses", vault)
+    with ImageSource(GUEST) as source:
+        here.create_image(source.url, targetStorageClassName=name, backend="backingimage")
+        imported(here)
+    here.create_claim()
+    claim = f"{here.name}/disk-1"
+    eventually(lambda: "encryption format" in harvester.refusals.get(claim, ""), "the refusal")

@@ -38,14 +38,25 @@ IMAGE_PARAMETERS = {"migratable": "true", "numberOfReplicas": "3", "staleReplica
 COPIED_PARAMETERS = (
     "dataLocality",
     "diskSelector",
+    "encrypted",
     "nodeSelector",
     "numberOfReplicas",
     "staleReplicaTimeout",
 )
 
 
+REASONS = {
+    HTTPStatus.CONFLICT: "Conflict",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Invalid",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "InternalError",
+}
+
+
 class DeniedError(Exception):
-    """A request is refused, with the status that the real webhook gives."""
+    """A request is refused, with the status that the real webhook gives.
+
+    Harvester answers 500 wherever its rules return a plain Go error (`pkg/webhook/types/admission.go`).
+    """
 
     def __init__(self, message: str, status: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY) -> None:
         super().__init__(message)
@@ -193,7 +204,7 @@ def _review(api: KubeApi, namespaces: set[str], path: str, request: dict[str, An
         else:
             _check_image(api, new, old)
     except DeniedError as denied:
-        reason = "Conflict" if denied.status == HTTPStatus.CONFLICT else "Invalid"
+        reason = REASONS[denied.status]
         response |= {
             "allowed": False,
             "status": {"code": denied.status, "reason": reason, "message": str(denied)},
@@ -208,7 +219,7 @@ def _image_patch(api: KubeApi, new: dict[str, Any], old: dict[str, Any] | None) 
     if not name:
         defaults = [item for item in api.items(images.STORAGE_CLASSES) if _is_default(item)]
         if not defaults:
-            raise DeniedError("missing default storage class")
+            raise DeniedError("missing default storage class", HTTPStatus.INTERNAL_SERVER_ERROR)
         name = defaults[0]["metadata"]["name"]
     if "annotations" in new["metadata"]:
         key = CLASS_ANNOTATION.replace("/", "~1")
@@ -220,7 +231,11 @@ def _image_patch(api: KubeApi, new: dict[str, Any], old: dict[str, Any] | None) 
     if old is None and spec.get("backend") == "backingimage":
         found = api.find(f"{images.STORAGE_CLASSES}/{name}")
         if found is None:
-            raise DeniedError(f'storageclasses.storage.k8s.io "{name}" not found')
+            message = f'storageclasses.storage.k8s.io "{name}" not found'
+            raise DeniedError(message, HTTPStatus.INTERNAL_SERVER_ERROR)
+        if found["provisioner"] == LONGHORN and found.get("parameters", {}).get("backingImage"):
+            message = "can not use a backing image storageClass as the base storageClass template"
+            raise DeniedError(message, HTTPStatus.INTERNAL_SERVER_ERROR)
         given = found.get("parameters", {}) if found["provisioner"] == LONGHORN else {}
         parameters = IMAGE_PARAMETERS | {key: given[key] for key in COPIED_PARAMETERS if key in given}
         patch.append({"op": "add", "path": "/spec/storageClassParameters", "value": parameters})
@@ -263,9 +278,20 @@ def _check_image_is_unused(api: KubeApi, image: dict[str, Any]) -> None:
             raise DeniedError(f"Cannot delete image {shown}: being used by volume {where}")
 
 
+def _check_networks(api: KubeApi, vm: dict[str, Any]) -> None:
+    """Refuse what Harvester cannot schedule: its mutator looks each network up."""
+    for network in domain.networks(vm):
+        namespace, _, name = network.partition("/")
+        definitions = f"/apis/k8s.cni.cncf.io/v1/namespaces/{namespace}/network-attachment-definitions"
+        if api.find(f"{definitions}/{name}") is None:
+            message = f'network-attachment-definitions.k8s.cni.cncf.io "{network}" not found'
+            raise DeniedError(message, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
 def _check_machine(api: KubeApi, namespaces: set[str], vm: dict[str, Any]) -> None:
     if found := domain.problems(vm):
         raise DeniedError("; ".join(found))
+    _check_networks(api, vm)
     metadata = vm["metadata"]
     wanted = set(domain.claims(vm).values())
     for other in api.items(machines.COLLECTION):
@@ -274,7 +300,8 @@ def _check_machine(api: KubeApi, namespaces: set[str], vm: dict[str, Any]) -> No
             continue
         where = f"{other['metadata']['namespace']}/{other['metadata']['name']}"
         if repeated := domain.macs(vm) & domain.macs(other):
-            raise DeniedError(f"duplicate mac address {', '.join(repeated)}: VM {where} has it")
+            message = f"duplicate mac address {', '.join(repeated)}: VM {where} has it"
+            raise DeniedError(message, HTTPStatus.INTERNAL_SERVER_ERROR)
         taken = wanted & set(domain.claims(other).values())
         if taken and other["metadata"]["namespace"] == metadata["namespace"]:
             raise DeniedError(f"the volume {', '.join(taken)} is already used by VM {where}")

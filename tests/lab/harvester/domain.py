@@ -1,7 +1,9 @@
 """A VirtualMachine object as KubeVirt reads it: what is wrong with it, and the machine that it means. Pure.
 
-Source of the rules: KubeVirt's API reference and its admission webhook
-(`pkg/virt-api/webhooks/validating-webhook/admitters/vmi-create-admitter.go`).
+Source of the rules: KubeVirt's API reference, and its admission webhooks of v1.5.0, v1.6.0 and v1.7.0 (the
+releases of Harvester 1.6 to 1.8), which agree in all that is here
+(`pkg/virt-api/webhooks/validating-webhook/admitters/vmi-create-admitter.go` and `vms-admitter.go`,
+`pkg/network/admitter`, in v1.7.0 also `pkg/storage/admitters`).
 """
 
 from __future__ import annotations
@@ -19,9 +21,15 @@ if TYPE_CHECKING:
 
 MEBIBYTE = 1 << 20
 NIC_MODELS = {"e1000", "e1000e", "igb", "ne2k_pci", "pcnet", "rtl8139", "virtio"}
-LABEL_LENGTH = 63
 SERIAL = re.compile(r"[A-Za-z0-9_.+-]{1,256}")
 STARTING_STRATEGIES = {"Always", "RerunOnFailure", "Once"}
+STRATEGIES = STARTING_STRATEGIES | {"Halted", "Manual"}
+EVICTION_STRATEGIES = {"LiveMigrate", "LiveMigrateIfPossible", "None", "External"}
+MACHINE_TYPE = re.compile(r"(pc-)?q35.*")  # KubeVirt's default for `emulatedMachines` on amd64
+DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1123
+INTERFACE_NAME = re.compile(r"[A-Za-z0-9_-]+")
+MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
+BRIDGE_MAC = "02:00:00:00:00:00"  # of the bridge in the pod: `pkg/network/link/mac.go`
 
 
 def template_spec(vm: dict[str, Any]) -> dict[str, Any]:
@@ -52,15 +60,24 @@ def macs(vm: dict[str, Any]) -> set[str]:
     return {interface["macAddress"].lower() for interface in interfaces if "macAddress" in interface}
 
 
+def networks(vm: dict[str, Any]) -> list[str]:
+    """Return the `namespace/name` of the NetworkAttachmentDefinitions that the object is on."""
+    entries = template_spec(vm).get("networks", [])
+    named = [entry["multus"]["networkName"] for entry in entries if "multus" in entry]
+    return [name if "/" in name else f"{vm['metadata']['namespace']}/{name}" for name in named]
+
+
 def problems(vm: dict[str, Any]) -> list[str]:
     """Return what KubeVirt's admission would refuse, one sentence each."""
     spec = vm["spec"]
     found = []
     if ("running" in spec) == ("runStrategy" in spec):
         found.append("one of spec.running and spec.runStrategy must be given")
+    if spec.get("runStrategy", "Halted") not in STRATEGIES:
+        found.append(f"invalid run strategy {spec['runStrategy']!r}")
     return found + [
         problem
-        for rules in (_disk_problems, _nic_problems, _domain_problems)
+        for rules in (_disk_problems, _nic_problems, _domain_problems, _instance_problems)
         for problem in rules(template_spec(vm))
     ]
 
@@ -124,9 +141,7 @@ def _disk_problems(spec: dict[str, Any]) -> Iterator[str]:
     yield from (f"volume name {name} is given twice" for name in _repeated(volumes))
     yield from (f"disk {name} has no volume" for name in set(names) - set(volumes))
     yield from (f"volume {name} has no disk" for name in set(volumes) - set(names))
-    yield from (
-        f"disk name {name} is longer than {LABEL_LENGTH}" for name in names if len(name) > LABEL_LENGTH
-    )
+    yield from (f"disk name {name} is no DNS label" for name in names if not DNS_LABEL.fullmatch(name))
     for disk in disks:
         bus = disk.get("disk", {}).get("bus", Bus.SATA)
         if bus not in set(Bus):
@@ -148,16 +163,36 @@ def _nic_problems(spec: dict[str, Any]) -> Iterator[str]:
     yield from (f"network {name} has no interface" for name in set(networks) - set(names))
     if sum("pod" in network for network in networks.values()) > 1:
         yield "more than one interface is connected to a pod network"
+    for name, network in networks.items():
+        if ("pod" in network) == ("multus" in network):
+            yield f"network {name} must have one network type"
+        if "multus" in network and not network["multus"].get("networkName"):
+            yield f"network {name} names no network"
     for interface in interfaces:
-        name, model = interface["name"], interface.get("model", "virtio")
-        if model not in NIC_MODELS:
-            yield f"interface {name} has the unknown model {model!r}"
-        if "masquerade" in interface and "pod" not in networks.get(name, {}):
-            yield f"interface {name}: masquerade is only for the pod network"
-        if "bridge" in interface and "pod" in networks.get(name, {}):
-            yield f"interface {name}: a bridge on the pod network is not permitted"
-        if not {"bridge", "masquerade", "sriov"}.intersection(interface):
-            yield f"interface {name} has no binding"
+        yield from _card_problems(interface)
+        yield from _binding_problems(interface, networks.get(interface["name"], {}))
+
+
+def _card_problems(interface: dict[str, Any]) -> Iterator[str]:
+    name, model, mac = interface["name"], interface.get("model", "virtio"), interface.get("macAddress", "")
+    if not INTERFACE_NAME.fullmatch(name):
+        yield f"interface name {name} has other characters than letters, digits, - and _"
+    if model not in NIC_MODELS:
+        yield f"interface {name} has the unknown model {model!r}"
+    if mac and not MAC.fullmatch(mac):
+        yield f"interface {name} has the malformed MAC address {mac!r}"
+
+
+def _binding_problems(interface: dict[str, Any], network: dict[str, Any]) -> Iterator[str]:
+    name = interface["name"]
+    if "masquerade" in interface and "pod" not in network:
+        yield f"interface {name}: masquerade is only for the pod network"
+    if "masquerade" in interface and interface.get("macAddress") == BRIDGE_MAC:
+        yield f"interface {name} has the MAC address that is reserved for the bridge in the pod"
+    if "bridge" in interface and "pod" in network:
+        yield f"interface {name}: a bridge on the pod network is not permitted"
+    if not {"bridge", "masquerade", "sriov"}.intersection(interface):
+        yield f"interface {name} has no binding"
 
 
 def _domain_problems(spec: dict[str, Any]) -> Iterator[str]:
@@ -177,6 +212,29 @@ def _domain_problems(spec: dict[str, Any]) -> Iterator[str]:
     system_management = "smm" in features and features["smm"].get("enabled", True)
     if efi is not None and efi.get("secureBoot", True) and not system_management:
         yield "secure boot, which is on unless switched off, needs features.smm"
+
+
+def _instance_problems(spec: dict[str, Any]) -> Iterator[str]:
+    domain, eviction = spec["domain"], spec.get("evictionStrategy", "None")
+    if eviction not in EVICTION_STRATEGIES:
+        yield f"evictionStrategy is set with the unrecognized option {eviction!r}"
+    machine_type = domain.get("machine", {}).get("type") or "q35"
+    if not MACHINE_TYPE.fullmatch(machine_type):
+        yield f"the machine type {machine_type!r} is not supported"
+    for device in domain["devices"].get("inputs", []):
+        if device.get("type") != "tablet" or device.get("bus", "usb") not in {"virtio", "usb"}:
+            yield f"the input device {device['name']} is no tablet on virtio or USB"
+    cpu = domain.get("cpu", {})
+    # Harvester sets `maxSockets` to 1 where nobody wants to plug CPUs in later (since v1.6.1,
+    # https://github.com/harvester/harvester/pull/9246), and KubeVirt compares.
+    if cpu.get("sockets", 1) > cpu.get("maxSockets", 1):
+        yield "the number of sockets is greater than the maximum of sockets allowed"
+    resources = domain.get("resources", {})
+    for name, limit in resources.get("limits", {}).items():
+        if name in resources.get("requests", {}) and quantity.parse(limit) < quantity.parse(
+            resources["requests"][name]
+        ):
+            yield f"the request of {name} is greater than its limit"
 
 
 def _repeated(items: list[Any]) -> list[Any]:

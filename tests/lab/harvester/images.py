@@ -30,6 +30,9 @@ STORAGE_CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 PROGRESS_INTERVAL_SECONDS = 0.3  # of one image; of many at once each tells less often, ten a second in all
 PROGRESS_PER_SECOND = 10
 DEFAULT_RETRY = 3
+# Longhorn 1.8 to 1.10: copies of an image to other nodes, and volumes on it, want whole sectors.
+# https://longhorn.io/kb/troubleshooting-backing-image-creation-is-stuck-or-has-failed/
+SECTOR_BYTES = 512
 ALMOST = 99  # what is shown until the image is ready
 
 
@@ -183,6 +186,10 @@ class ImageController:
         except FetchError as exc:
             if not task.fetcher.stop.is_set():
                 self._fail(image, "Imported", f"failed to process sync file: {exc}")
+            return
+        if size % SECTOR_BYTES:
+            why = f"the file size {size} should be a multiple of {SECTOR_BYTES} bytes"
+            self._fail(image, "Imported", why)
             return
         partial.replace(self.path(uid))
         self._imported(image, {"size": size, "virtualSize": _virtual_size(self.path(uid))})

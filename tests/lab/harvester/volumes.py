@@ -122,11 +122,14 @@ class VolumeController:
 
 
 def _refusals(claim: dict[str, Any], wanted: str, image: dict[str, Any] | None) -> Iterator[str]:
-    """Yield why Longhorn would not provision the claim."""
+    """Yield why Longhorn would not provision the claim, or would never attach its volume."""
     if image is None or condition(image, "Imported") != "True":
         yield f"there is no imported image {wanted}"
         return
     spec, status = claim["spec"], image["status"]
+    if image["spec"].get("storageClassParameters", {}).get("encrypted") == "true":
+        # longhorn-manager `csi/node_server.go`: a plain backing image under an encrypted volume
+        yield "unsupported disk encryption format"
     if spec.get("storageClassName") != status["storageClassName"]:
         given, right = spec.get("storageClassName"), status["storageClassName"]
         yield f"storage class {given!r} does not belong to image {wanted}: it has {right!r}"
