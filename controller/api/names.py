@@ -28,6 +28,7 @@ LABEL_OS: Final = "harvesterhci.io/os"
 ANNOTATION_IMAGE_ID: Final = "harvesterhci.io/imageId"
 ANNOTATION_STORAGE_CLASS: Final = "harvesterhci.io/storageClassName"
 ANNOTATION_DESCRIPTION: Final = "field.cattle.io/description"
+ANNOTATION_QUOTA: Final = "harvesterhci.io/insufficient-resource-quota"
 ANNOTATION_DEFAULT_CLASS: Final = "storageclass.kubernetes.io/is-default-class"
 LONGHORN_PROVISIONER: Final = "driver.longhorn.io"
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from controller import kinds
-from controller.api import conditions
+from controller.api import conditions, names
 from controller.api.phase import Phase
 from controller.errors import StepError
 from controller.kube.errors import NotFound
@@ -74,4 +74,8 @@ def explain(vm: Mapping[str, Any]) -> str:
         for entry in status.get("conditions") or ()
         if entry.get("status") == conditions.FALSE and (entry.get("message") or entry.get("reason"))
     ]
+    # Harvester sets the run strategy to Halted where a quota is too small, and says so nowhere else (v1.6.0,
+    # `pkg/controller/master/virtualmachine/vm_controller.go`).
+    if quota := (vm["metadata"].get("annotations") or {}).get(names.ANNOTATION_QUOTA):
+        words.append(f"Harvester has stopped it: {quota}")
     return "; ".join(words)
