@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 MAX_OPEN_BLOCKS = 128  # x 64 KiB = 8 MiB of blocks that wait for their missing pieces
 COPY_BYTES = 1024 * 1024
+_ADVICE = {
+    "luks": "; it is encrypted as a whole: convert it in the guest (cryptsetup convert --type luks2), or put "
+    "what is encrypted into a partition"
+}
 
 
 class SparseRawFile:
@@ -139,7 +143,7 @@ class SparseRawFile:
             if disguise is not None:
                 raise UnsupportedFormat(
                     f"the disk's own first bytes are those of a {disguise} image: Harvester would read what "
-                    "that header says instead of the disk"
+                    f"that header says instead of the disk{_ADVICE.get(disguise, '')}"
                 )
             self._writeback.finish()
         return digest

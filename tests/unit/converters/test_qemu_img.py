@@ -24,7 +24,7 @@ from converters.errors import (
     TruncatedImage,
     UnsupportedFormat,
 )
-from converters.formats import DiskFormat
+from converters.formats import HEAD_BYTES, DiskFormat, unpacked_as
 from converters.raw import SparseRawFile
 from tests.unit.converters.images import decode, in_pieces, mixed_disk, qemu_encode, reference_digest
 from tests.unit.fakes import eventually
@@ -108,6 +108,52 @@ def test_a_raw_disk_in_disguise_is_not_handed_on_to_those_who_guess(tmp_path: Pa
     inner = inner.ljust(-(-len(inner) // SIZE) * SIZE, b"\0")
     with pytest.raises(UnsupportedFormat, match=f"those of a {disguise} image"):
         decode("raw", [inner], tmp_path / "disk", len(inner))
+
+
+@pytest.mark.parametrize(
+    ("head", "disguise"),
+    [
+        (b'# Disk DescriptorFile\n \r\nversion=1\nRW 1 FLAT "/etc/passwd" 0\n', "vmdk"),
+        (b"COWD\x01\0\0\0", "vmdk"),
+        (b"conectix\0\0\0\2", "vpc"),
+        (b"QED\0", "qed"),
+        (b"WithoutFreeSpace\2\0\0\0", "parallels"),
+    ],
+)
+def test_nor_is_one_with_any_other_mark_that_qemu_looks_for(
+    tmp_path: Path, head: bytes, disguise: str
+) -> None:
+    with pytest.raises(UnsupportedFormat, match=f"those of a {disguise} image"):
+        decode("raw", [head.ljust(SIZE, b"\0")], tmp_path / "disk", SIZE)
+
+
+def test_a_disk_that_is_encrypted_as_a_whole_is_told_with_its_remedy(tmp_path: Path) -> None:
+    """QEMU takes LUKS 1 for a format, which neither Longhorn nor CDI attaches; version 2 it does not know."""
+    header = b"LUKS\xba\xbe\x00"
+    with pytest.raises(UnsupportedFormat, match=r"a luks image.*convert --type luks2"):
+        decode("raw", [(header + b"\1aes").ljust(SIZE, b"\0")], tmp_path / "one", SIZE)
+    decode("raw", [(header + b"\2").ljust(SIZE, b"\0")], tmp_path / "two", SIZE)
+
+
+@pytest.mark.parametrize(
+    "head", [b"#!/bin/sh\necho version=1\n", b"# version=1\n", b"version=4\n", b"\nconectix", b"\x1f\x8b\x08"]
+)
+def test_a_raw_disk_that_qemu_takes_for_one_is_let_through(tmp_path: Path, head: bytes) -> None:
+    decode("raw", [head.ljust(SIZE, b"\0")], tmp_path / "disk", SIZE)
+
+
+@pytest.mark.parametrize(
+    ("head", "packed"),
+    [
+        (b"\x1f\x8b\x08\0", "gzip"),
+        (b"\xfd7zXZ\0\0\4", "xz"),
+        (b"\x28\xb5\x2f\xfd\0", "zstd"),
+        (b"\x1f\x8c", None),
+        (b"", None),
+    ],
+)
+def test_what_cdi_would_unpack_is_known(head: bytes, packed: str | None) -> None:
+    assert unpacked_as(head.ljust(HEAD_BYTES, b"\0")) == packed
 
 
 def test_the_format_is_never_guessed(tmp_path: Path) -> None:
