@@ -233,7 +233,13 @@ class ImportReconciler:
                 reported = held.reported if held else float("-inf")
                 self._held[vmimport.key] = _Held(vmimport, reported)
                 return True
-        return self._vanished(vmimport.key) and self._hold(vmimport)
+        try:
+            return self._vanished(vmimport.key) and self._hold(vmimport)
+        except Exception as exc:
+            verdict = classify(exc)
+            message = f"an import of this name that vanished is not undone yet: {verdict.message}"
+            self._record(vmimport, replace(verdict, message=message, retryable=True), log)
+            raise
 
     def _vanished(self, key: str) -> bool:
         """Undo an import that is gone and did not wait for us (its finalizer was taken off by force).

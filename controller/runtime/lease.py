@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 
 class NotLeader(Exception):
-    """Surfaces when something is to be written and this replica is not, or not surely, the one that acts."""
+    """Surfaces when something is to be written and this replica is not, or not surely, the one that acts.
+
+    Attributes:
+        retry_within: Seconds after which whatever it has hit is tried again at the latest: once the lease is
+            renewed, work must go on.
+    """
 
     reason: ClassVar[str] = "NotLeader"
     retryable: ClassVar[bool] = True
+    retry_within: ClassVar[float] = 30.0
 
 
 class LeaseChanged(Exception):

@@ -118,9 +118,9 @@ class DiskReader:
             raise Cancelled("stopped")
         job = run.job
         key = job.import_uid, job.disk_index
-        partial = self._scratch.prepare(*key)
         committed = False
         try:
+            partial = self._scratch.prepare(*key)
             stream = job.open()
             try:
                 run.stream = stream

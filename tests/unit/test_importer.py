@@ -18,19 +18,23 @@ from tests.unit.objects import NOON, an_import, import_object
 
 
 class OneImport:
-    """An API server that holds one import, which nobody may write."""
+    """An API server that holds one import."""
 
     def __init__(self, obj: dict[str, Any]) -> None:
-        self._obj = obj
+        self.obj = obj
 
     def get(self, *_: Any) -> dict[str, Any]:
-        return self._obj
+        return self.obj
+
+    def replace_status(self, _resource: object, obj: dict[str, Any]) -> dict[str, Any]:
+        self.obj = obj
+        return obj
 
 
-def reconciler(obj: dict[str, Any], said: Said | None = None) -> ImportReconciler:
+def reconciler(kube: OneImport, said: Said | None = None) -> ImportReconciler:
     nothing = cast("Any", None)
     return ImportReconciler(
-        kube=cast("Any", OneImport(obj)),
+        kube=cast("Any", kube),
         connections=cast("Any", said),
         scratch=nothing,
         transfers=nothing,
@@ -51,7 +55,7 @@ def test_a_failed_import_that_was_cleaned_up_is_not_looked_at_again_and_again() 
         NOON,
     )
     obj = import_object(status=dict(status), finalizers=["migration.harvesterhci.io/vm-import"])
-    assert reconciler(obj).reconcile("default/web") == Result()
+    assert reconciler(OneImport(obj)).reconcile("default/web") == Result()
 
 
 class Said:
@@ -82,8 +86,29 @@ def test_a_restart_that_waits_for_its_source_to_tidy_up_is_no_trouble(
     monkeypatch.setattr(cleanup, "undo", undo)
     status = {"phase": "Failed", "importStatus": "VMMigrationFailed", "observedGeneration": 1}
     obj = import_object(status=status, generation=2, finalizers=["migration.harvesterhci.io/vm-import"])
-    assert reconciler(obj, said).reconcile("default/web") == Result(3)
+    assert reconciler(OneImport(obj), said).reconcile("default/web") == Result(3)
     assert said.reasons == []
     with pytest.raises(SourceBusy):
-        reconciler(obj, said).reconcile("default/web")
+        reconciler(OneImport(obj), said).reconcile("default/web")
     assert said.reasons == ["SourceBusy"]
+
+
+def test_an_import_says_that_one_of_its_name_that_vanished_is_still_being_undone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its finalizer was taken off by force, because its source does not answer; and there is a new one."""
+
+    def undo(_ctx: object, *, restore_power: bool) -> None:
+        assert restore_power
+        raise SourceBusy("a task holds it")
+
+    monkeypatch.setattr(cleanup, "undo", undo)
+    kube = OneImport(import_object(uid="the-old-one", generation=2, finalizers=[], deletionTimestamp="now"))
+    imports = reconciler(kube, Said())
+    imports.reconcile("default/web")
+    kube.obj = import_object()
+    with pytest.raises(SourceBusy):
+        imports.reconcile("default/web")
+    (told,) = kube.obj["status"]["conditions"]
+    assert (told["type"], told["status"], told["reason"]) == ("Succeeded", "Unknown", "SourceBusy")
+    assert told["message"].endswith("is not undone yet: a task holds it")

@@ -8,9 +8,10 @@ import pytest
 import structlog
 
 from controller.runtime.backoff import ItemExponentialLimiter
+from controller.runtime.lease import NotLeader
 from controller.runtime.workers import Result, WorkerPool
 from controller.runtime.workqueue import WorkQueue
-from tests.unit.fakes import EVENTUALLY_SECONDS, eventually
+from tests.unit.fakes import EVENTUALLY_SECONDS, FakeClock, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,6 +72,27 @@ def test_a_key_that_fails_by_an_outage_comes_back_soon_however_often_it_failed()
     pool.start()
     queue.add("a")
     eventually(lambda: len(passes) >= 5)
+    assert pool.shut_down(EVENTUALLY_SECONDS)
+
+
+def test_what_a_replica_could_not_write_is_tried_again_soon_after_the_lease_is_renewed() -> None:
+    clock = FakeClock()
+    queue = WorkQueue(clock=clock, limiter=ItemExponentialLimiter(base=3600, cap=7200))
+    passes: list[str] = []
+
+    def reconcile(key: str) -> Result:
+        passes.append(key)
+        if len(passes) == 1:
+            raise NotLeader("the lease was not renewed in time")
+        return Result()
+
+    pool = WorkerPool("imports", queue, reconcile, 1, clock=clock)
+    pool.start()
+    queue.add("a")
+    eventually(lambda: queue.num_requeues("a") == 1 and not queue.in_work())
+    clock.advance(30)
+    queue.add("b")  # wakes the worker: its clock stood still
+    eventually(lambda: passes == ["a", "a", "b"])
     assert pool.shut_down(EVENTUALLY_SECONDS)
 
 

@@ -202,6 +202,21 @@ def test_a_disk_that_meets_a_full_volume_gives_its_room_back_and_waits_for_more(
     assert source.opened == 2
 
 
+def test_a_disk_for_which_not_even_its_record_has_room_leaves_nothing(
+    transfers: TransferPool, scratch: Scratch, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be one that has something on the volume, and keep others from having it for themselves."""
+    volume.free = 0
+
+    def full(_fd: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    transfers.start(expecting("a.0", Source()))
+    eventually(lambda: needed(transfers, "a"))
+    assert scratch.uids() == set()
+
+
 def test_a_disk_that_waits_for_room_can_be_cancelled(
     transfers: TransferPool, scratch: Scratch, volume: Volume
 ) -> None:
