@@ -74,8 +74,7 @@ def run(ctx: Context) -> Outcome:
             "SourceInspected",
             f"the source VM is {state}",
             Changes(
-                # After a restart the machine may be off because an earlier run switched it off.
-                fields={"sourcePowerState": status.get("sourcePowerState") or str(state)},
+                fields={"sourcePowerState": _owed(status.get("sourcePowerState"), state)},
                 conditions=[false(conditions.SOURCE_POWERED_OFF, str(state), "not touched yet")],
             ),
         )
@@ -103,6 +102,15 @@ def run(ctx: Context) -> Outcome:
     fields = {"shutdownRequestedTime": conditions.timestamp(now)} if left > grace else {}
     message = words.waits.format(grace=grace)
     return Wait(min(POLL_SECONDS, left), "ShuttingDown", message, Changes(fields=fields))
+
+
+def _owed(known: str | None, state: PowerState) -> str:
+    """Return the power state to go back to.
+
+    After a restart the machine may be off because an earlier run switched it off, or on because somebody
+    needs it by now.
+    """
+    return str(state) if state is PowerState.ON else known or str(state)
 
 
 def _request(ctx: Context, provider: Provider, vm: SourceVM, words: _Words) -> Wait:

@@ -46,13 +46,21 @@ class FakeSource:
         self.asked.append("power_off")
 
 
-def run(source: FakeSource, *, asked_ago: float | None = None, off: bool = False, **spec: Any) -> Outcome:
+def run(
+    source: FakeSource,
+    *,
+    asked_ago: float | None = None,
+    off: bool = False,
+    known: PowerState | None = None,
+    **spec: Any,
+) -> Outcome:
     """Do one pass of an import that has looked at its source.
 
     Args:
         source: Of its VM.
         asked_ago: Seconds since it has asked for the shutdown; `None`: it has not.
         off: Whether it has asked for more than that.
+        known: What an earlier run has found; this one has not looked yet.
         spec: Of the import.
     """
     clock = FakeClock()
@@ -61,6 +69,8 @@ def run(source: FakeSource, *, asked_ago: float | None = None, off: bool = False
         "sourcePowerState": str(PowerState.ON),
         "conditions": [conditions.condition(conditions.SOURCE_POWERED_OFF, conditions.FALSE, "PoweredOn")],
     }
+    if known is not None:
+        status |= {"sourcePowerState": str(known), "conditions": []}
     if asked_ago is not None:
         status["shutdownRequestedTime"] = conditions.timestamp(clock.now() - timedelta(seconds=asked_ago))
     if off:
@@ -152,3 +162,20 @@ def test_a_clock_that_was_set_back_does_not_make_the_guest_wait_for_as_long() ->
     assert isinstance(outcome, Wait)
     assert conditions.parse_timestamp(outcome.changes.fields["shutdownRequestedTime"]) == FakeClock().now()
     assert source.asked == []
+
+
+@pytest.mark.parametrize(
+    ("known", "found", "told"),
+    [
+        (PowerState.ON, PowerState.OFF, PowerState.ON),  # the earlier run has switched it off
+        (PowerState.OFF, PowerState.ON, PowerState.ON),  # somebody needs it, and this run will switch it off
+        (PowerState.OFF, PowerState.OFF, PowerState.OFF),
+        (PowerState.ON, PowerState.SUSPENDED, PowerState.ON),
+    ],
+)
+def test_a_vm_gets_its_power_back_if_it_was_on_before_any_run_switched_it_off(
+    known: PowerState, found: PowerState, told: PowerState
+) -> None:
+    outcome = run(FakeSource(cuts_power=True, state=found), known=known)
+    assert isinstance(outcome, Wait)
+    assert outcome.changes.fields == {"sourcePowerState": str(told)}
