@@ -188,9 +188,11 @@ def test_a_quota_that_is_used_up_is_found_before_and_told_when_met(
         cloud.set_volume_quota(tenant, snapshots=-1)
 
 
-def test_the_removal_says_what_is_left(tenant: Tenant, provider: OpenstackProvider, vm: SourceVM) -> None:
+def test_the_removal_says_what_is_left(
+    cloud: OpenStackCloud, tenant: Tenant, provider: OpenstackProvider, vm: SourceVM
+) -> None:
     _, copy = prepare(provider, tenant, vm)
-    with pytest.raises(DiscardNotDone, match=f"volume {copy} is "):
+    with cloud.frozen("cinder-volume"), pytest.raises(DiscardNotDone, match=f"volume {copy} is "):
         provider.discard_export(vm, EXPORT, complete=True)
 
 
