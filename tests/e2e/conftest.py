@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 
 import pytest
@@ -23,9 +24,9 @@ def scene() -> Iterator[Scene]:
 
 
 @pytest.fixture
-def tenant(scene: Scene, request: pytest.FixtureRequest) -> Iterator[str]:
+def tenant(scene: Scene) -> Iterator[str]:
     """A namespace for one test, in the scene that all share."""
-    name = f"tenant-{abs(hash(request.node.name)) % 10**8}"
+    name = f"tenant-{secrets.token_hex(4)}"  # not from the test's name, which another file may also have
     scene.control_plane.kubectl("create", "namespace", name)
     yield name
     scene.note_objects(name)

@@ -13,8 +13,9 @@ from tests.lab.vcenter import VCenter
 from tests.lab.vcenter_model import VM, Disk
 
 PATH = f"/apis/{API_VERSION}/namespaces"
-SECONDS = 40
-SLOWLY = 50_000  # bytes of a disk per second: 20 s, longer than any test does something in the middle
+SECONDS = 120
+# Of a body: two of the pieces in which it is read, for some progress, and then minutes for what a test does.
+SLOWLY: dict[str, Any] = {"after_bytes": 600_000, "bytes_per_second": 2_000, "count": -1}
 
 
 def ready(
@@ -37,7 +38,7 @@ def wait_for_reason(scene: Scene, namespace: str, reason: str, **which: str) -> 
 def slow_import(scene: Scene, tenant: str) -> None:
     """Start an import whose export lasts until faults are cleared, and return in the middle of it."""
     scene.add_guest_vm(tenant)
-    scene.vcenter.fault("slow", vm=tenant, bytes_per_second=SLOWLY, count=-1)
+    scene.vcenter.fault("slow", vm=tenant, **SLOWLY)
     spec: dict[str, Any] = {"networkMapping": [], "targetRunStrategy": "Halted"}
     scene.control_plane.apply([vm_import(tenant, "slow", tenant, **spec)])
     scene.wait_for_phase("slow", "Export", namespace=tenant)
@@ -87,7 +88,7 @@ class Tenancy:
     def start_slowly(self, name: str) -> None:
         """Make a VM, start its import, and return in the middle of its export; it lasts till faults end."""
         self.add_vm(name)
-        self.vcenter.fault("slow", vm=name, bytes_per_second=SLOWLY, count=-1)
+        self.vcenter.fault("slow", vm=name, **SLOWLY)
         self.start(name)
         wait_until(
             lambda: self.status(name).get("progress", {}).get("percent", 0) > 0,
@@ -116,14 +117,20 @@ class Tenancy:
         )
         return self.summary(name)
 
-    def events(self, name: str) -> dict[str, str]:
-        """Return the types of the import's Events by their reason."""
+    def events(self, name: str, *awaited: str) -> dict[str, str]:
+        """Return the types of an import's Events by their reason, once the awaited have come, too."""
         path = f"/api/v1/namespaces/{self.namespace}/events"
-        return {
-            event["reason"]: event["type"]
-            for event in self.scene.control_plane.api.items(path)
-            if event["involvedObject"]["name"] == name and event["involvedObject"]["kind"] != "VmwareSource"
-        }
+        found: dict[str, str] = {}
+
+        def told() -> bool:
+            for event in self.scene.control_plane.api.items(path):
+                about = event["involvedObject"]
+                if about["name"] == name and about["kind"] != "VmwareSource":
+                    found[event["reason"]] = event["type"]
+            return found.keys() >= set(awaited)
+
+        wait_until(told, what=f"{awaited} among the Events of {name}", timeout_seconds=SECONDS)
+        return found
 
     def log(self, name: str) -> list[dict[str, Any]]:
         """Return the lines of the controller's log that are about an import."""

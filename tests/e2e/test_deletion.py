@@ -9,7 +9,7 @@ from tests.e2e.tenants import SECONDS, slow_import, wait_for_reason
 from tests.lab.processes import wait_until
 from tests.lab.scene import Scene, import_path, vm_import, vmware_source
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 def finalizers(scene: Scene, namespace: str, name: str) -> list[str]:
@@ -30,7 +30,7 @@ def test_what_only_waits_holds_nobody_up_who_deletes_it(scene: Scene, tenant: st
         timeout_seconds=SECONDS,
     )
     assert finalizers(scene, tenant, "waiting") == []
-    scene.control_plane.kubectl("delete", "vmimport", "waiting", "-n", tenant, "--timeout=10s")
+    scene.control_plane.kubectl("delete", "vmimport", "waiting", "-n", tenant, "--timeout=120s")
 
 
 def test_what_is_invalid_holds_nobody_up_either(scene: Scene, tenant: str) -> None:
@@ -45,7 +45,7 @@ def test_deleting_an_import_in_the_middle_of_its_export_puts_everything_back(
 ) -> None:
     uid = exporting(scene, tenant)
     assert finalizers(scene, tenant, "slow") == [names.FINALIZER]
-    scene.control_plane.kubectl("delete", "vmimport", "slow", "-n", tenant, "--timeout=10s")
+    scene.control_plane.kubectl("delete", "vmimport", "slow", "-n", tenant, "--timeout=120s")
     scene.vcenter.clear_faults()
     assert is_as_before(scene, tenant, uid)
 
@@ -56,7 +56,7 @@ def test_an_import_whose_finalizer_is_taken_off_by_force_is_put_back_all_the_sam
     uid = exporting(scene, tenant)
     patch = '{"metadata":{"finalizers":null}}'
     scene.control_plane.kubectl("patch", "vmimport", "slow", "-n", tenant, "--type=merge", "-p", patch)
-    scene.control_plane.kubectl("delete", "vmimport", "slow", "-n", tenant, "--timeout=10s")
+    scene.control_plane.kubectl("delete", "vmimport", "slow", "-n", tenant, "--timeout=120s")
     wait_until(
         lambda: is_as_before(scene, tenant, uid),
         what="source, scratch and cluster as they were",

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.tenants import SECONDS, SLOWLY
 from tests.lab.processes import wait_until
 from tests.lab.scene import Scene, import_path, vm_import
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 IMAGES = "/apis/harvesterhci.io/v1beta1/namespaces/default/virtualmachineimages"
 
@@ -40,8 +41,18 @@ def wait_for_cleanup(scene: Scene, name: str) -> None:
     wait_until(
         lambda: condition(scene, name, "CleanedUp").get("status") == "True",
         what=f"{name} to be cleaned up",
-        timeout_seconds=60,
+        timeout_seconds=SECONDS,
     )
+
+
+def wait_for_event(scene: Scene, name: str, words: str) -> str:
+    """Return what `describe` tells of an import's Events once the words are among them; they come later."""
+
+    def events() -> str:
+        return scene.control_plane.kubectl("describe", "vmimport", name).partition("Events:")[2]
+
+    wait_until(lambda: words in events(), what=f"an Event of {name}: {words}", timeout_seconds=SECONDS)
+    return events()
 
 
 def test_an_image_that_harvester_gives_up_on_is_tried_three_times_then_all_is_put_back(scene: Scene) -> None:
@@ -55,7 +66,7 @@ def test_an_image_that_harvester_gives_up_on_is_tried_three_times_then_all_is_pu
     wait_for_cleanup(scene, "refused")
     assert condition(scene, "refused", "CleanedUp")["message"].endswith("; the source VM is on again")
     assert condition(scene, "refused", "SourcePoweredOff")["reason"] == "PowerRestored"
-    events = scene.control_plane.kubectl("describe", "vmimport", "refused").partition("Events:")[2]
+    events = wait_for_event(scene, "refused", "attempt 2 of 3 failed")
     assert [f"attempt {number} of 3 failed" in events for number in (1, 2, 3)] == [True, True, False]
     assert scene.vcenter.state().vm("refused").power_state == "poweredOn"
     assert images_of(scene, "refused") == []
@@ -118,22 +129,25 @@ def test_a_guest_that_ignores_the_request_is_switched_off_after_the_grace_period
     scene.control_plane.apply([{**wanted, "spec": {**wanted["spec"], "targetRunStrategy": "Halted"}}])
     assert scene.wait_for_phase("stubborn", "Succeeded", "Failed")["phase"] == "Succeeded"
     assert scene.vcenter.state().vm("stubborn").calls["PowerOffVM_Task"] == 1
-    described = scene.control_plane.kubectl("describe", "vmimport", "stubborn")
-    assert "GracePeriodOver" in described
+    wait_for_event(scene, "stubborn", "GracePeriodOver")
     assert condition(scene, "stubborn", "SourcePoweredOff")["message"] == "switched off hard"
 
 
 def test_a_vm_that_is_switched_on_while_it_is_read_is_shut_down_and_read_again(scene: Scene) -> None:
     scene.add_guest_vm("restless")
-    scene.vcenter.fault("slow", vm="restless", bytes_per_second=50_000, count=-1)
+    scene.vcenter.fault("slow", vm="restless", **SLOWLY)
     scene.control_plane.apply([vm_import("default", "restless", "restless")])
     wait_until(
         lambda: scene.status("restless").get("progress", {}).get("percent", 0) > 0,
         what="some progress",
-        timeout_seconds=60,
+        timeout_seconds=SECONDS,
     )
     scene.vcenter.set_power("restless", "on")
-    scene.wait_for_phase("restless", "Shutdown")
+    wait_until(
+        lambda: scene.vcenter.state().vm("restless").calls["ShutdownGuest"] == 2,
+        what="another shutdown",
+        timeout_seconds=SECONDS,
+    )
     scene.vcenter.clear_faults()
     assert scene.wait_for_phase("restless", "Succeeded", "Failed")["phase"] == "Succeeded"
     assert scene.guest.marker in scene.harvester.consoles["default", "restless"]

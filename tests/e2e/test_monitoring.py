@@ -11,9 +11,9 @@ from tests.lab.processes import wait_until
 from tests.lab.prometheus import Prometheus, promtool
 from tests.lab.scene import Scene, vm_import
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-SECONDS = 60
+SECONDS = 180
 # Panels that are empty when nothing goes wrong, or before anything has ended.
 MAY_BE_EMPTY = {"Failures", "Answers that are no success"}
 
@@ -23,7 +23,7 @@ def prometheus(scene: Scene) -> Iterator[Prometheus]:
     """A Prometheus that has seen a whole import, its export under way and its end."""
     with Prometheus(scene.controller.metrics_port, ALERTS) as prometheus:
         scene.add_guest_vm("scraped")
-        scene.vcenter.fault("slow", vm="scraped", bytes_per_second=40_000, count=-1)  # about 25 s
+        scene.vcenter.fault("slow", vm="scraped", bytes_per_second=25_000, count=-1)
         try:
             scene.control_plane.apply([vm_import("default", "scraped", "scraped")])
             wait_until(
@@ -96,4 +96,14 @@ def test_every_alert_rule_is_evaluated_without_an_error(prometheus: Prometheus) 
 def test_no_alert_fires_over_an_import_that_goes_well(prometheus: Prometheus) -> None:
     critical = [rule for rule in prometheus.rules() if rule["labels"]["severity"] == "critical"]
     assert critical
-    assert {rule["name"] for rule in critical if rule["state"] != "inactive"} == set()
+    assert {rule["name"] for rule in critical if rule["state"] == "firing"} == set()
+    wait_until(  # a scrape may be late, and what waits for the next one is pending
+        lambda: all(
+            rule["state"] == "inactive"
+            for rule in prometheus.rules()
+            if rule["labels"]["severity"] == "critical"
+        ),
+        what="no critical alert",
+        timeout_seconds=SECONDS,
+        processes=[prometheus.process],
+    )

@@ -14,7 +14,7 @@ from tests.lab.scene import PORT_GROUP, Scene, import_path, vmware_source
 from tests.lab.vcenter import VCenter
 from tests.lab.vcenter_model import Disk
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 VMS = "/apis/kubevirt.io/v1/namespaces"
 
@@ -65,7 +65,7 @@ def namesake(tenancy: Tenancy, stranger: VCenter) -> str:
 
 
 def delete(tenancy: Tenancy, name: str) -> None:
-    tenancy.scene.control_plane.kubectl("delete", "vmimport", name, "-n", tenancy.namespace, "--timeout=20s")
+    tenancy.scene.control_plane.kubectl("delete", "vmimport", name, "-n", tenancy.namespace, "--timeout=120s")
 
 
 def test_an_edit_in_the_middle_does_not_turn_an_import_to_a_machine_of_another_source(
@@ -96,7 +96,7 @@ def test_a_machine_that_was_off_before_is_not_switched_on_for_what_an_earlier_ru
 ) -> None:
     tenancy.start_slowly("web")
     tenancy.add_vm("cold", power_state="off")
-    tenancy.vcenter.fault("slow", vm="cold", bytes_per_second=SLOWLY, count=-1)
+    tenancy.vcenter.fault("slow", vm="cold", **SLOWLY)
     edit(tenancy, "web", {"virtualMachineName": "cold"})
     start_again(tenancy, "web")
     wait_until(

@@ -6,18 +6,19 @@ import re
 
 import pytest
 
+from tests.e2e.tenants import SLOWLY
 from tests.lab.processes import wait_until
 from tests.lab.scene import Scene, vm_import
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-SECONDS = 60
+SECONDS = 120
 
 
 def test_a_dump_of_all_stacks_leaves_the_process_running_and_tells_no_secret(scene: Scene) -> None:
     secrecy = scene.control_plane.secrecy
     scene.add_guest_vm("dumped")
-    scene.vcenter.fault("slow", vm="dumped", bytes_per_second=1 << 20, count=-1)
+    scene.vcenter.fault("slow", vm="dumped", **SLOWLY)
     scene.control_plane.apply([vm_import("default", "dumped", "dumped", targetRunStrategy="Halted")])
     scene.wait_for_phase("dumped", "Export")
     before = len(scene.controller.log.read_text())

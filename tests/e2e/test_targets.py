@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.tenants import wait_for_reason
+from tests.e2e.tenants import SLOWLY, wait_for_reason
 from tests.lab.scene import Scene, vm_import, vmware_source
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 HALTED: dict[str, Any] = {"networkMapping": [], "targetRunStrategy": "Halted"}
 
@@ -61,7 +61,7 @@ def test_of_two_imports_that_want_one_name_one_goes_on_and_the_other_says_so(
     scene: Scene, tenant: str
 ) -> None:
     prepare(scene, tenant)
-    scene.vcenter.fault("slow", vm=tenant, bytes_per_second=400_000, count=-1)
+    scene.vcenter.fault("slow", vm=tenant, **SLOWLY)
     scene.control_plane.apply([vm_import(tenant, name, tenant, **HALTED) for name in ("one", "two")])
     ended = {
         name: scene.wait_for_phase(name, "Export", "Invalid", namespace=tenant) for name in ("one", "two")

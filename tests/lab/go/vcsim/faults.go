@@ -20,7 +20,7 @@ type fault struct {
 	// VM (name or MoRef) and Disk (device key or target) that are hit; empty means any.
 	VM   string `json:"vm"`
 	Disk string `json:"disk"`
-	// AfterBytes: where in the body it happens (cut, truncate, stall, corrupt).
+	// AfterBytes: where in the body it happens (cut, truncate, stall, corrupt), or begins (slow).
 	AfterBytes int64 `json:"after_bytes"`
 	// BytesPerSecond of a slow body.
 	BytesPerSecond int64 `json:"bytes_per_second"`
@@ -95,6 +95,15 @@ func (f *fault) hits(names ...string) bool {
 	return false
 }
 
+func (f *fault) isCleared() bool {
+	select {
+	case <-f.cleared:
+		return true
+	default:
+		return false
+	}
+}
+
 // faultBook holds the orders that are not used up.
 type faultBook struct {
 	mu     sync.Mutex
@@ -117,7 +126,7 @@ func (b *faultBook) add(order *fault) {
 	b.orders = append(b.orders, order)
 }
 
-// clear forgets all orders and lets stalled bodies go on.
+// clear forgets all orders and lets stalled and slow bodies go on.
 func (b *faultBook) clear() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -31,6 +31,9 @@ type exportedFile struct {
 }
 
 const (
+	// Of a slow body: small ones, so that its reader is never without news for long.
+	piecesPerSecond = 4
+
 	nvramSize = 8684 // what a BIOS VM's nvram file has
 	isoSize   = 374784
 )
@@ -183,7 +186,12 @@ func (l *lab) sendBody(
 		default:
 		}
 		want := int64(len(buffer))
-		if order != nil && order.Kind != "slow" && order.AfterBytes >= sent {
+		slow := order != nil && order.Kind == "slow" && order.AfterBytes <= sent && !order.isCleared()
+		if slow {
+			want = min(want, max(order.BytesPerSecond/piecesPerSecond, 1))
+		} else if order != nil && order.Kind == "slow" && order.AfterBytes > sent {
+			want = min(want, order.AfterBytes-sent)
+		} else if order != nil && order.Kind != "slow" && order.AfterBytes >= sent {
 			want = min(want, order.AfterBytes-sent)
 			if want == 0 && !l.spoil(r, owner, order) {
 				return
@@ -204,7 +212,7 @@ func (l *lab) sendBody(
 			_, _ = sum.Write(chunk)
 			sent += int64(n)
 			l.countBody(file, func(d *diskRecord) { d.Bytes += int64(n) })
-			if order != nil && order.Kind == "slow" {
+			if slow {
 				pause(r, owner, order, time.Duration(float64(n)/float64(order.BytesPerSecond)*float64(time.Second)))
 			}
 		}
