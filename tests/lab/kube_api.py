@@ -14,11 +14,13 @@ import urllib3
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.lab.pki import KeyPair
 
-TIMEOUT = urllib3.Timeout(connect=5, read=30)
+TIMEOUT = urllib3.Timeout(connect=30, read=60)
+WATCH_SECONDS = 600
 RETRY_SECONDS = 0.3
 MERGE_PATCH = "application/merge-patch+json"
 
@@ -118,6 +120,14 @@ class KubeApi:
         """Return the objects of a list."""
         found: list[dict[str, Any]] = self.request("GET", path)["items"]
         return found
+
+    def watch(self, path: str) -> Iterator[dict[str, Any]]:
+        """Yield the events of a collection, beginning with what it holds, until the server ends the watch."""
+        mark = "&" if "?" in path else "?"
+        url = f"{self._url}{path}{mark}watch=true&timeoutSeconds={WATCH_SECONDS}"
+        with self._pool.request("GET", url, preload_content=False, timeout=None) as answer:
+            for line in answer:
+                yield json.loads(line)
 
     def create(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
         """Create an object in the collection `path`."""
