@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -33,12 +33,12 @@ from tests.lab.processes import wait_until
 from tests.lab.scene import API_VERSION, PORT_GROUP, VLAN, Scene, vm_import, vmware_source
 from tests.lab.vcenter_model import NIC, VM
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 NAMESPACE: Final = "preflight"
 IMPORTS: Final = f"/apis/{API_VERSION}/namespaces/{NAMESPACE}/virtualmachineimports"
 MACHINES: Final = f"/apis/kubevirt.io/v1/namespaces/{NAMESPACE}/virtualmachines"
-SECONDS: Final = 120
+SECONDS: Final = 300
 POWER: Final = {"off": "poweredOff", "on": "poweredOn", "suspended": "suspended"}
 
 
@@ -180,7 +180,15 @@ def test_an_import_is_stopped_before_its_source_is_touched_because(
 def test_why_an_import_is_stopped_stands_in_its_condition_its_row_and_its_event(
     scene: Scene, checked: Mapping[str, Checked]
 ) -> None:
-    events = events_of(scene)
+    wanted = [
+        (case.name, ("Warning", "PreflightFailed", case.condition("Succeeded")["message"]))
+        for case in (checked[words] for words in STOPPED)
+    ]
+    wait_until(
+        lambda: missing(events_of(scene), wanted) == [],
+        what="an Event of every import that is stopped",
+        timeout_seconds=SECONDS,
+    )
     rows = scene.control_plane.kubectl("get", "vmimport", "-n", NAMESPACE, "-o", "wide")
     for words in STOPPED:
         case = checked[words]
@@ -188,17 +196,23 @@ def test_why_an_import_is_stopped_stands_in_its_condition_its_row_and_its_event(
         assert (summary["status"], summary["reason"]) == ("False", "PreflightFailed"), words
         assert summary["message"] == case.condition("PreflightPassed")["message"], words
         assert summary["message"] in rows, words
-        assert ("Warning", "PreflightFailed", summary["message"]) in events[case.name], words
 
 
 def test_what_does_not_stop_an_import_is_an_event_of_its_own(
     scene: Scene, checked: Mapping[str, Checked]
 ) -> None:
-    events = events_of(scene)
-    for case in checked.values():
-        for finding in (case.status.get("preflight") or ()) if case.rule.passes else ():
-            if finding["severity"] == WARNING:
-                assert ("Warning", finding["id"], finding["message"]) in events[case.name]
+    wanted = [
+        (case.name, ("Warning", finding["id"], finding["message"]))
+        for case in checked.values()
+        for finding in ((case.status.get("preflight") or ()) if case.rule.passes else ())
+        if finding["severity"] == WARNING
+    ]
+    assert wanted
+    wait_until(
+        lambda: missing(events_of(scene), wanted) == [],
+        what="an Event of each warning",
+        timeout_seconds=SECONDS,
+    )
 
 
 def test_what_passes_becomes_a_vm_of_the_name_that_was_chosen(
@@ -216,6 +230,13 @@ def test_what_passes_becomes_a_vm_of_the_name_that_was_chosen(
 def test_a_target_name_that_is_none_is_refused_when_it_is_written(scene: Scene) -> None:
     with pytest.raises(LabError, match="must be lower-case letters, digits"):
         scene.control_plane.apply([vm_import(NAMESPACE, "bad-name", "rule 0", targetName="Web_01")])
+
+
+def missing(
+    events: Mapping[str, set[tuple[str, str, str]]], wanted: Sequence[tuple[str, tuple[str, str, str]]]
+) -> list[tuple[str, tuple[str, str, str]]]:
+    """Return the Events that are not there yet: they are written after the status."""
+    return [(name, event) for name, event in wanted if event not in events.get(name, ())]
 
 
 def events_of(scene: Scene) -> dict[str, set[tuple[str, str, str]]]:

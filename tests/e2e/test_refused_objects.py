@@ -12,7 +12,7 @@ from tests.lab.kube_api import ApiError
 from tests.lab.processes import wait_until
 from tests.lab.scene import Scene
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 IMAGES = "/apis/harvesterhci.io/v1beta1/namespaces/{}/virtualmachineimages"
@@ -102,4 +102,4 @@ def test_a_volume_or_vm_that_is_refused_waits_with_its_disks_kept(tenancy: Tenan
     images = tenancy.scene.control_plane.api.items(IMAGES.format(tenancy.namespace))
     assert len(images) == 2
     assert not any("deletionTimestamp" in image["metadata"] for image in images)
-    assert tenancy.events("web")["VirtualMachineRefused"] == "Warning"
+    assert tenancy.events("web", "VirtualMachineRefused")["VirtualMachineRefused"] == "Warning"

@@ -11,7 +11,7 @@ from tests.e2e.tenants import PATH, SECONDS, Tenancy, wait_for_reason
 from tests.lab.processes import wait_until
 from tests.lab.scene import Scene, vmware_source
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -53,8 +53,11 @@ def test_an_unchecked_certificate_is_warned_of(scene: Scene, tenant: str) -> Non
     apply_source(scene, tenant, insecureSkipTLSVerify=True)
     wait_for_reason(scene, tenant, "Verified")
     assert not stored(scene, tenant)["status"].get("tlsFingerprint")
-    events = scene.control_plane.kubectl("get", "events", "-n", tenant)
-    assert "CertificateNotChecked" in events
+    wait_until(
+        lambda: "CertificateNotChecked" in scene.control_plane.kubectl("get", "events", "-n", tenant),
+        what="the warning",
+        timeout_seconds=SECONDS,
+    )
 
 
 @pytest.mark.parametrize("written", ["{host}", "https://{host}", "https://{host}/", "https://{host}/sdk/"])

@@ -14,9 +14,9 @@ from tests.e2e.tenants import PATH, Tenancy, wait_for_reason
 from tests.lab.processes import wait_until
 from tests.lab.scene import Scene, import_path, vmware_source
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-SECONDS: Final = 60
+SECONDS: Final = 120
 RUNNING_TASK: Final = {"task": {"type": "Task", "value": "task-1"}}
 ATTEMPTS: Final = 4  # quick ones for each disk, before it counts as an outage
 
@@ -88,7 +88,7 @@ def test_a_password_that_is_refused_in_the_middle_is_told_and_the_corrected_one_
     own.vcenter.expire_sessions()
     told = own.wait_for("web", "AuthenticationFailed")
     assert told["status"] == "Unknown"
-    assert own.events("web")["AuthenticationFailed"] == "Warning"
+    assert own.events("web", "AuthenticationFailed")["AuthenticationFailed"] == "Warning"
     assert own.status("web")["importStatus"] == "sourceReady"
     own.vcenter.clear_faults()
     own.scene.control_plane.apply(vmware_source(own.vcenter, own.namespace)[:1])
@@ -106,7 +106,7 @@ def test_another_certificate_in_the_middle_stops_everything_until_its_pin_is_cle
     before = own.vcenter.state()
     told = own.wait_for("web", "CertificateChanged")
     assert own.vcenter.fingerprint in told["message"]
-    assert own.events("web")["CertificateChanged"] == "Warning"
+    assert own.events("web", "CertificateChanged")["CertificateChanged"] == "Warning"
     patch_source(own, {"spec": {"maxConcurrentTransfers": 3}})  # so that it is verified again at once
     told = wait_for_reason(own.scene, own.namespace, "CertificateChanged")
     assert told["status"] == "False"
@@ -125,7 +125,7 @@ def test_a_guest_that_cannot_be_asked_is_switched_off_when_the_grace_period_is_o
     status = own.ended("mute")
     assert status["phase"] == "Succeeded"
     assert [finding["id"] for finding in status["preflight"]] == ["GuestToolsNotRunning"]
-    assert {"GuestToolsNotRunning", "GracePeriodOver"} <= own.events("mute").keys()
+    assert own.events("mute", "GuestToolsNotRunning", "GracePeriodOver")
     assert own.calls("mute")["PowerOffVM_Task"] == 1
     reasons = {entry["type"]: entry["reason"] for entry in status["importConditions"]}
     assert reasons["VMShutdownGuest"] == "GuestToolsNotRunning"
@@ -138,7 +138,7 @@ def test_a_suspended_vm_is_switched_off_if_its_memory_may_go(own: Tenancy) -> No
     own.start("asleep", skipPreflightChecks=True, gracefulShutdownTimeoutSeconds=2)
     status = own.ended("asleep")
     assert (status["phase"], status["sourcePowerState"]) == ("Succeeded", "Suspended")
-    assert "GracePeriodOver" in own.events("asleep")
+    assert own.events("asleep", "GracePeriodOver")
     assert own.vcenter.state().vm("asleep").power_state == "poweredOff"
 
 
@@ -146,7 +146,7 @@ def test_a_vm_is_switched_off_hard_at_once_if_the_import_says_so(own: Tenancy) -
     own.add_vm("hard", ignores_shutdown=True)
     own.start("hard", forcePowerOff=True)
     assert own.ended("hard")["phase"] == "Succeeded"
-    assert "ForcedPowerOff" in own.events("hard")
+    assert own.events("hard", "ForcedPowerOff")
     assert own.calls("hard")["PowerOffVM_Task"] == 1
     assert "ShutdownGuest" not in own.calls("hard")
 
@@ -182,7 +182,7 @@ def test_what_outlasts_the_quick_attempts_is_told_and_tried_again_later(
     slow_ones: Tenancy, name: str, reason: str, words: str
 ) -> None:
     assert slow_ones.ended(name)["phase"] == "Succeeded"
-    assert slow_ones.events(name)[reason] == "Warning"
+    assert slow_ones.events(name, reason)[reason] == "Warning"
     failures = [line for line in slow_ones.log(name) if line["event"] == "transfer failed"]
     assert {line["reason"] for line in failures} == {reason}
     assert words in failures[0]["error"]
@@ -195,7 +195,7 @@ def test_after_an_outage_the_disk_that_was_read_is_not_read_again(slow_ones: Ten
 
 def test_an_import_goes_on_when_its_vcenter_is_back(outage: Tenancy) -> None:
     assert outage.ended("web")["phase"] == "Succeeded"
-    assert outage.events("web")["Unreachable"] == "Warning"
+    assert outage.events("web", "Unreachable")["Unreachable"] == "Warning"
     assert [completed for _, completed in outage.disks("web")] == [1, 1]
     assert outage.vcenter.state().vm("web").power_state == "poweredOff"
 
@@ -211,7 +211,7 @@ def test_an_import_whose_disks_are_refused_for_ever_goes_on_trying_and_can_be_de
     assert slow_ones.vcenter.state().vm(source).power_state == "poweredOff"
     uid = slow_ones.scene.control_plane.api.get(import_path(slow_ones.namespace, source))["metadata"]["uid"]
     slow_ones.scene.control_plane.kubectl(
-        "delete", "vmimport", source, "-n", slow_ones.namespace, "--timeout=10s"
+        "delete", "vmimport", source, "-n", slow_ones.namespace, "--timeout=120s"
     )
     state = slow_ones.vcenter.state()
     assert state.vm(source).power_state == "poweredOn"
