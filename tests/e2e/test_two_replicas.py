@@ -10,24 +10,24 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.tenants import SLOWLY
 from tests.lab.api_proxy import ApiProxy
 from tests.lab.controller import Controller
 from tests.lab.faults import Request
 from tests.lab.processes import wait_until
 from tests.lab.scene import Scene, vm_import, vmware_source
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/harvester-system/leases/harvester-vm-import-controller"
-LEISURELY = ("--leader-elect-lease-duration=60", "--leader-elect-renew-deadline=40")
+LEISURELY = ("--leader-elect-lease-duration=600", "--leader-elect-renew-deadline=400")
 QUICK = [
-    "--leader-elect-lease-duration=6",
-    "--leader-elect-renew-deadline=4",
-    "--leader-elect-retry-period=0.5",
+    "--leader-elect-lease-duration=15",
+    "--leader-elect-renew-deadline=10",
+    "--leader-elect-retry-period=1",
 ]
-SOURCE_LEASE_SECONDS = 4  # a vCenter frees a VM whose exporter is gone before a standby takes over
-SLOW = 200_000  # bytes per second: an export of ten seconds and more
-SECONDS = 60  # generous: a takeover takes 7 s
+SOURCE_LEASE_SECONDS = 10  # a vCenter frees a VM whose exporter is gone before a standby takes over
+SECONDS = 120  # generous: a takeover takes 16 s
 
 
 @dataclass
@@ -62,11 +62,12 @@ class Replicas:
     def export_slowly(self, name: str) -> None:
         """Begin an import, and return in the middle of its export."""
         self.scene.add_guest_vm(name)
-        self.scene.vcenter.fault("slow", vm=name, bytes_per_second=SLOW, count=-1)
+        self.scene.vcenter.fault("slow", vm=name, **SLOWLY)
         self.scene.control_plane.apply([vm_import("default", name, name)])
         self.scene.wait_for_phase(name, "Export")
+        state = self.scene.vcenter.state
         wait_until(
-            lambda: sum(disk.bytes for disk in self.scene.vcenter.state().vm(name).disks) > SLOW,
+            lambda: sum(disk.bytes for disk in state().vm(name).disks) > SLOWLY["after_bytes"],
             what="bytes on their way",
             timeout_seconds=SECONDS,
         )
@@ -103,11 +104,11 @@ def readiness(controller: Controller) -> str:
         return str(exc)
 
 
-def wait_ready(controller: Controller, words: str, seconds: float = SECONDS) -> None:
+def wait_ready(controller: Controller, words: str) -> None:
     wait_until(
         lambda: words in readiness(controller),
         what=f"a replica that says {words!r}",
-        timeout_seconds=seconds,
+        timeout_seconds=SECONDS,
         processes=[controller.process],
     )
 
@@ -166,11 +167,11 @@ def test_a_standby_takes_over_from_a_leader_that_was_killed(replicas: Replicas) 
 
 
 def test_a_leader_that_is_told_to_end_hands_over_at_once(replicas: Replicas) -> None:
-    leader, standby = pair(replicas, *LEISURELY)  # without a hand-over it would take a minute
+    leader, standby = pair(replicas, *LEISURELY)  # without a hand-over it would take ten minutes
     replicas.export_slowly("told")
     leader.stop()
     assert leader.process.returncode == 0
-    wait_ready(standby, "ok", seconds=30)
+    wait_ready(standby, "ok")
     replicas.finish("told")
     state = replicas.scene.vcenter.state()
     assert state.vm("told").calls["ExportVm"] == 2, "the VM was free before the other began"
