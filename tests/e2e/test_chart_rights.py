@@ -17,7 +17,7 @@ from tests.lab import crds
 from tests.lab.processes import wait_until
 from tests.lab.scene import VLAN, Scene, import_path, vm_import, vmware_source
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 MAC = "00:50:56:77:77:77"
 EVENT_COUNTED_UP = Right("", "events", "patch")
@@ -63,7 +63,7 @@ def test_every_right_of_the_chart_is_used_and_none_is_missing(scene: Scene, tena
         what="the second VM with the same MAC address to be refused",
         timeout_seconds=SECONDS,
     )
-    scene.control_plane.kubectl("delete", "vmimport", "b", "-n", tenant, "--timeout=20s")
+    scene.control_plane.kubectl("delete", "vmimport", "b", "-n", tenant, "--timeout=120s")
     sources = [f"{PATH}/{tenant}/{plural}/unused" for plural in ("openstacksources", "ovasources")]
     wait_until(
         lambda: all("status" in scene.control_plane.api.get(path) for path in sources),

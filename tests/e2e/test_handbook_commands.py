@@ -14,7 +14,7 @@ from tests.e2e.tenants import wait_for_reason
 from tests.handbook import commands
 from tests.lab.scene import Scene, vm_import, vmware_source
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 NAMESPACE: Final = "handbook"
 HERE: Final = [command for command in commands.all_commands() if not commands.where_else(command)]

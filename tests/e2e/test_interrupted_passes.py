@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,9 +30,9 @@ from controller.transfers import TransferPool
 from tests.lab.processes import wait_until
 from tests.lab.scene import Scene, vm_import, vmware_source
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-PASSES = 600
+SECONDS = 300
 
 
 class Forgetful(KubeClient):
@@ -108,7 +109,8 @@ def test_an_import_survives_the_loss_of_every_other_status_write(scene: Scene, b
     phases: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     pause = threading.Event()
-    for _ in range(PASSES):
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
         phase = bench.status("web").get("phase", "")
         phases[phase] += 1
         if phase in ("Succeeded", "Failed", "Invalid"):
@@ -149,6 +151,6 @@ def test_scratch_of_an_import_that_vanished_while_the_controller_was_away_is_swe
     (left / "disk-0.raw").write_bytes(b"left over")
     scene.controller.start()
     try:
-        wait_until(lambda: not left.exists(), what="the sweep", timeout_seconds=20)
+        wait_until(lambda: not left.exists(), what="the sweep", timeout_seconds=120)
     finally:
         scene.controller.stop()

@@ -9,10 +9,10 @@ import pytest
 from tests.lab.processes import wait_until
 from tests.lab.scene import Scene, import_path, vm_import, vmware_source
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 PHASES = ["Preflight", "Shutdown", "Export", "Convert", "ImageUpload", "VMCreate", "WaitForVM", "Succeeded"]
-SECONDS = 30
+SECONDS = 120
 
 
 def test_each_line_of_an_import_says_whose_it_is_and_each_transition_has_one(

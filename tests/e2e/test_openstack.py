@@ -105,7 +105,7 @@ def test_an_import_that_is_deleted_in_the_middle_waits_for_its_cloud_and_leaves_
     before = project.inventory()
     scene.control_plane.apply([server_import(source, "given-up")])
     wait_until(
-        lambda: len(project.inventory()["volumes"]) > len(before["volumes"]),
+        lambda: len(project.api.get("volumev3", "/volumes")["volumes"]) > len(before["volumes"]),
         what="a copy of the volume",
         timeout_seconds=SECONDS,
     )

@@ -14,10 +14,10 @@ from tests.lab.kube_api import ApiError
 from tests.lab.processes import wait_until
 from tests.lab.scene import API_VERSION, Scene, vm_import, vmware_source
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 NAMESPACE: Final = "rubbish"
-SECONDS: Final = 60
+SECONDS: Final = 180
 MOST: Final = 9223372036854775807  # an int64
 PLURALS: Final = {
     "VirtualMachineImport": "virtualmachineimports",

@@ -10,7 +10,7 @@ from tests.e2e.tenants import PATH, SECONDS, ready, slow_import, wait_for_reason
 from tests.lab.processes import wait_until
 from tests.lab.scene import API_VERSION, Scene, vm_import, vmware_source
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 def test_a_corrected_secret_makes_its_source_ready_without_an_edit_of_the_source(
