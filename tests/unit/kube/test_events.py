@@ -34,7 +34,7 @@ class FakeEvents:
         self.requests = 0
 
     def _request(self) -> None:
-        self.gate.wait(20)
+        self.gate.wait(60)
         self.requests += 1
         if self.fail:
             raise self.fail.pop(0)
@@ -45,7 +45,7 @@ class FakeEvents:
         name = obj["metadata"]["name"]
         if name in self.stored:
             raise AlreadyExists(name)
-        self.stored[name] = dict(obj)
+        self.stored = {**self.stored, name: dict(obj)}  # another one: a test may be going through it
         return obj
 
     def patch(self, _: Resource, name: str, patch: dict[str, Any], namespace: str) -> dict[str, Any]:
