@@ -160,8 +160,6 @@ def _doubt(ctx: Context, power: PowerState) -> Wait:
         "PoweredOnAgain",
         message,
         Changes(
-            # If nothing comes of the import, whoever switched it on is to find it on.
-            fields={"sourcePowerState": str(power)} if power is PowerState.ON else {},
             conditions=[false(conditions.SOURCE_POWERED_OFF, "PoweredOnAgain", message)],
             events=[("Warning", "PoweredOnAgain", message)],
         ),

@@ -68,13 +68,15 @@ def run(ctx: Context) -> Outcome:
     words = _HARD if provider.cuts_power else _SOFT
     state = provider.power_state(vm)
     status = ctx.vmimport.status
-    if not conditions.find(status.get("conditions") or (), conditions.SOURCE_POWERED_OFF):
+    looked = conditions.find(status.get("conditions") or (), conditions.SOURCE_POWERED_OFF)
+    owed = _owed(status.get("sourcePowerState"), state)
+    if not looked or owed != status.get("sourcePowerState"):
         return Wait(
             0,
             "SourceInspected",
             f"the source VM is {state}",
             Changes(
-                fields={"sourcePowerState": _owed(status.get("sourcePowerState"), state)},
+                fields={"sourcePowerState": owed},
                 conditions=[false(conditions.SOURCE_POWERED_OFF, str(state), "not touched yet")],
             ),
         )
@@ -107,8 +109,7 @@ def run(ctx: Context) -> Outcome:
 def _owed(known: str | None, state: PowerState) -> str:
     """Return the power state to go back to.
 
-    After a restart the machine may be off because an earlier run switched it off, or on because somebody
-    needs it by now.
+    The machine may be off because an earlier run switched it off, or on because somebody needs it by now.
     """
     return str(state) if state is PowerState.ON else known or str(state)
 

@@ -51,7 +51,8 @@ def run(
     *,
     asked_ago: float | None = None,
     off: bool = False,
-    known: PowerState | None = None,
+    known: PowerState = PowerState.ON,
+    looked: bool = True,
     **spec: Any,
 ) -> Outcome:
     """Do one pass of an import that has looked at its source.
@@ -60,17 +61,18 @@ def run(
         source: Of its VM.
         asked_ago: Seconds since it has asked for the shutdown; `None`: it has not.
         off: Whether it has asked for more than that.
-        known: What an earlier run has found; this one has not looked yet.
+        known: What was found before.
+        looked: Whether it was this run that looked.
         spec: Of the import.
     """
     clock = FakeClock()
     status: dict[str, Any] = {
         "sourceVM": VM.to_dict(),
-        "sourcePowerState": str(PowerState.ON),
+        "sourcePowerState": str(known),
         "conditions": [conditions.condition(conditions.SOURCE_POWERED_OFF, conditions.FALSE, "PoweredOn")],
     }
-    if known is not None:
-        status |= {"sourcePowerState": str(known), "conditions": []}
+    if not looked:
+        status["conditions"] = []
     if asked_ago is not None:
         status["shutdownRequestedTime"] = conditions.timestamp(clock.now() - timedelta(seconds=asked_ago))
     if off:
@@ -176,6 +178,17 @@ def test_a_clock_that_was_set_back_does_not_make_the_guest_wait_for_as_long() ->
 def test_a_vm_gets_its_power_back_if_it_was_on_before_any_run_switched_it_off(
     known: PowerState, found: PowerState, told: PowerState
 ) -> None:
-    outcome = run(FakeSource(cuts_power=True, state=found), known=known)
+    outcome = run(FakeSource(cuts_power=True, state=found), known=known, looked=False)
     assert isinstance(outcome, Wait)
     assert outcome.changes.fields == {"sourcePowerState": str(told)}
+
+
+def test_that_a_vm_was_switched_on_since_is_stored_before_it_is_switched_off() -> None:
+    """Whoever has switched it on is to find it on, if nothing comes of the import."""
+    source = FakeSource(cuts_power=True)
+    outcome = run(source, known=PowerState.OFF, forcePowerOff=True)
+    assert isinstance(outcome, Wait)
+    assert (outcome.after, outcome.changes.fields) == (0, {"sourcePowerState": "PoweredOn"})
+    assert source.asked == []
+    source.state = PowerState.OFF
+    assert isinstance(run(source, known=PowerState.OFF), Advance), "it is off again, and not by us"
