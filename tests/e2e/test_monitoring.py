@@ -20,12 +20,13 @@ MAY_BE_EMPTY = {"Failures", "Answers that are no success"}
 
 @pytest.fixture(scope="module")
 def prometheus(scene: Scene) -> Iterator[Prometheus]:
-    """A Prometheus that has seen a whole import, its export under way and its end."""
+    """A Prometheus that has seen an import, its export under way and its end, and sees one that waits."""
     with Prometheus(scene.controller.metrics_port, ALERTS) as prometheus:
         scene.add_guest_vm("scraped")
         scene.vcenter.fault("slow", vm="scraped", bytes_per_second=25_000, count=-1)
         try:
-            scene.control_plane.apply([vm_import("default", "scraped", "scraped")])
+            waiting = vm_import("default", "waits-for-its-source", "scraped", source="not-there-yet")
+            scene.control_plane.apply([vm_import("default", "scraped", "scraped"), waiting])
             wait_until(
                 lambda: (
                     _value(prometheus, 'vm_import_transfers{state="running"}') > 0
@@ -49,6 +50,7 @@ def prometheus(scene: Scene) -> Iterator[Prometheus]:
             processes=[prometheus.process],
         )
         yield prometheus
+    scene.control_plane.kubectl("delete", "vmimport", "waits-for-its-source")
 
 
 def _value(prometheus: Prometheus, expression: str) -> float:
