@@ -89,6 +89,8 @@ class SparseRawFile:
 
         Raises:
             CorruptImage: the range is not inside the image, not whole sectors, or was written before.
+            UnsupportedFormat: whoever reads the image next might take it for one of another format: known as
+                soon as its first block is, and not only when terabytes have been read.
         """
         end = offset + sum(map(len, buffers))
         if offset < 0 or end > self._size_bytes:
@@ -109,12 +111,14 @@ class SparseRawFile:
 
         Raises:
             SizeMismatch: that program left a file of another size.
+            UnsupportedFormat: whoever reads the image next might take it for one of another format.
             Cancelled: `stop` was set.
         """
         with scratch_errors(f"{self._path.name} cannot be read"):
             size = os.fstat(self._fd).st_size
             if size != self._size_bytes:
                 raise SizeMismatch(f"the converted image has {size} bytes, expected {self._size_bytes}")
+            _refuse_disguise(os.pread(self._fd, HEAD_BYTES, 0))
             self._adopted = sparse_sha256_of(self._fd, stop)
 
     def finish(self) -> str:
@@ -139,12 +143,6 @@ class SparseRawFile:
                         block, [pread_exactly(self._fd, self._block_length(block), block * BLOCK_BYTES)]
                     )
                 digest = self._table.digest(self._size_bytes)
-            disguise = looks_like(os.pread(self._fd, HEAD_BYTES, 0))
-            if disguise is not None:
-                raise UnsupportedFormat(
-                    f"the disk's own first bytes are those of a {disguise} image: Harvester would read what "
-                    f"that header says instead of the disk{_ADVICE.get(disguise, '')}"
-                )
             self._writeback.finish()
         return digest
 
@@ -249,6 +247,8 @@ class SparseRawFile:
 
     def _store(self, first: int, blocks: Sequence[Buffer]) -> None:
         """Write complete, claimed blocks, unless they are zero, and note their digests."""
+        if first == 0:
+            _refuse_disguise(bytes(memoryview(blocks[0])[:HEAD_BYTES]))
         run: list[Buffer] = []
         slots: list[bytes] = []
         for block, data in enumerate(blocks, first):
@@ -268,6 +268,15 @@ class SparseRawFile:
             self._writeback.wrote(sum(map(len, run)))
         with self._lock:
             self._table.put_data(first, slots)
+
+
+def _refuse_disguise(head: bytes) -> None:
+    disguise = looks_like(head)
+    if disguise is not None:
+        raise UnsupportedFormat(
+            f"the disk's own first bytes are those of a {disguise} image: Harvester would read what "
+            f"that header says instead of the disk{_ADVICE.get(disguise, '')}"
+        )
 
 
 def copy_raw(

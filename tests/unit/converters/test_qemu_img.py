@@ -25,7 +25,7 @@ from converters.errors import (
     UnsupportedFormat,
 )
 from converters.formats import HEAD_BYTES, DiskFormat, unpacked_as
-from converters.raw import SparseRawFile
+from converters.raw import COPY_BYTES, SparseRawFile
 from tests.unit.converters.images import decode, in_pieces, mixed_disk, qemu_encode, reference_digest
 from tests.unit.fakes import eventually
 
@@ -125,6 +125,26 @@ def test_nor_is_one_with_any_other_mark_that_qemu_looks_for(
 ) -> None:
     with pytest.raises(UnsupportedFormat, match=f"those of a {disguise} image"):
         decode("raw", [head.ljust(SIZE, b"\0")], tmp_path / "disk", SIZE)
+
+
+def test_a_disk_in_disguise_is_refused_as_soon_as_its_beginning_is_known(tmp_path: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"QED\0".ljust(COPY_BYTES, b"\0")
+        pytest.fail("it was read on")
+
+    with pytest.raises(UnsupportedFormat, match="those of a qed image"):
+        decode("raw", chunks(), tmp_path / "disk", 1 << 40)
+
+
+def test_a_disk_in_disguise_is_refused_whatever_it_came_in(tmp_path: Path) -> None:
+    inner = b"QED\0".ljust(SIZE, b"\1")
+    image = qemu_encode(inner, tmp_path, "qcow2")
+    with pytest.raises(UnsupportedFormat, match="those of a qed image"):
+        decode("qcow2", [image], tmp_path / "converted", SIZE)
+    with SparseRawFile(tmp_path / "pieces", SIZE) as file:
+        file.pwritev(0, [inner[:512]])
+        with pytest.raises(UnsupportedFormat, match="those of a qed image"):
+            file.finish()
 
 
 def test_a_disk_that_is_encrypted_as_a_whole_is_told_with_its_remedy(tmp_path: Path) -> None:
