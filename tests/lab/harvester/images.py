@@ -30,7 +30,7 @@ STORAGE_CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 PROGRESS_INTERVAL_SECONDS = 0.3  # of one image; of many at once each tells less often, ten a second in all
 PROGRESS_PER_SECOND = 10
 DEFAULT_RETRY = 3
-# Longhorn 1.8 to 1.10: copies of an image to other nodes, and volumes on it, want whole sectors.
+# Longhorn: copies of an image to other nodes, and volumes on it, want whole sectors.
 # https://longhorn.io/kb/troubleshooting-backing-image-creation-is-stuck-or-has-failed/
 SECTOR_BYTES = 512
 ALMOST = 99  # what is shown until the image is ready
