@@ -76,6 +76,7 @@ def looks_like(head: bytes) -> str | None:
 def unpacked_as(head: bytes) -> str | None:
     """Return the compression that CDI would undo in a raw image, whatever it is declared as.
 
-    Its importer looks for these marks in all that it downloads (`pkg/image/filefmt.go`; zstd in newer releases).
+    Its importer looks for these marks in all that it downloads (`pkg/image/filefmt.go`; for zstd's in newer
+    releases).
     """
     return next((name for name, mark in _PACKED if head.startswith(mark)), None)
