@@ -54,9 +54,12 @@ def offers(obj: Object) -> tuple[Any, ...]:
 
 
 def source_keys(obj: Object) -> list[str]:
-    """Return the keys, lower-cased, of the sources that an import may wait for: named, and read from."""
+    """Return the keys, lower-cased, of the sources that an import may wait for: named, and read from.
+
+    A failed one may still have something there that is to be put back.
+    """
     status = obj.get("status") or {}
-    if status.get("phase") in {phase.value for phase in TERMINAL}:
+    if status.get("phase") in (Phase.SUCCEEDED, Phase.INVALID):
         return []
     here = obj["metadata"]["namespace"]
     named = ((obj.get("spec") or {}).get("sourceCluster") or {}, status.get("source") or {})

@@ -102,4 +102,8 @@ def test_an_import_waits_for_the_source_it_reads_from_and_for_the_one_it_names_n
         "vmwaresource/default/vc",
     ]
     assert source_keys(stored({"phase": "Preflight"})) == ["vmwaresource/default/vc"]
-    assert source_keys(stored(DONE)) == []
+    assert source_keys(stored({"phase": "Failed", "source": reads})) == [
+        "vmwaresource/default/old",
+        "vmwaresource/default/vc",
+    ], "the cleaning up may wait for it"
+    assert source_keys(stored(DONE)) == source_keys(stored(INVALID)) == []
