@@ -203,7 +203,8 @@ class _Relay(BaseHTTPRequestHandler):
                 self._send(data[: fault.after_bytes - sent], chunked=chunked)
                 if fault.action == "silence":
                     self.rfile.read(1)  # until the client has had enough
-                self._break()
+                    self._break()
+                self.close_connection = True  # and no reset, which would take back what was sent
                 return
             self._send(data, chunked=chunked)
             sent += len(data)
